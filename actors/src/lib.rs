@@ -1,0 +1,1 @@
+//! Placeholder head comment, replaced with the crate.
