@@ -1,1 +1,14 @@
-//! Placeholder head comment, replaced with the crate.
+//! What a node does with an invocation.
+//!
+//! HTTP is unknown here; database files are opened by `orama-cluster` only.
+
+pub mod errors;
+pub mod hostfn;
+pub mod identity;
+pub mod journal;
+pub mod platform;
+pub mod runtime;
+pub mod vault;
+pub mod worker;
+
+pub use platform::{Platform, PlatformOptions};

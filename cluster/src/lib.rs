@@ -1,1 +1,14 @@
-//! Placeholder head comment, replaced with the crate.
+//! Many nodes as one: the replicated metadata, blobs, and what a node keeps for itself.
+//!
+//! Only this crate opens database files and (from the next stage on) sockets to peers.
+
+pub mod blobs;
+pub mod consensus;
+pub mod data_dir;
+pub mod journal;
+pub mod meta;
+
+pub use blobs::{BlobError, BlobStore};
+pub use data_dir::{DataDir, DataDirError};
+pub use journal::{JournalError, JournalQuery, JournalStore};
+pub use meta::{MetaOptions, MetaStore, NamespaceEntry, OpenError, ProposeError};

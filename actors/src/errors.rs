@@ -1,0 +1,1 @@
+//! The one place where this crate's errors become what a client sees.

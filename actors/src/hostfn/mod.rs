@@ -1,0 +1,1 @@
+//! Host functions: one registration table, identical under `env`, `host` and `orama`.
