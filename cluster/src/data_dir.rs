@@ -1,8 +1,28 @@
 //! The node's data directory: its layout, its lock, its identity.
+//!
+//! ```text
+//! LOCK         held exclusively while a process uses the directory; holds its pid
+//! node-id      who this node is: drawn once, never changed
+//! FORMAT       number of the layout; written last, so it vouches for node-id
+//! raft/ state/ snapshots/ blobs/ compiled/ journal.redb    see the methods
+//! ```
+//!
+//! A directory without `FORMAT` is one whose creation was interrupted, or a
+//! new one. One with `FORMAT` and without a readable identity is refused: a
+//! node that came back under a new identity would vote twice.
 
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use orama_proto::NodeId;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The layout this program reads and writes.
+const FORMAT: u32 = 1;
+/// Longest of the small files that is read: they hold one short line.
+const SMALL_FILE_MAX: u64 = 256;
 
 /// The data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,11 +55,22 @@ pub enum DataDirError {
     },
 }
 
+impl DataDirError {
+    fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
 /// An open data directory; the lock is held until this is dropped.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
     node_id: NodeId,
+    /// Its lock goes when the file is closed, by the kernel even after a kill.
+    _lock: File,
 }
 
 impl DataDir {
@@ -48,7 +79,27 @@ impl DataDir {
     /// # Errors
     /// See [`DataDirError`].
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
-        todo!()
+        make_dir(path).map_err(|e| DataDirError::io(path, e))?;
+        warn_when_open_to_others(path);
+        let lock = take_lock(path)?;
+        let node_id = read_or_begin(path)?;
+        let dir = Self {
+            path: path.to_owned(),
+            node_id,
+            _lock: lock,
+        };
+        let raft = dir.path.join("raft");
+        for sub in [
+            raft,
+            dir.state(),
+            dir.snapshots(),
+            dir.blobs(),
+            dir.compiled(),
+        ] {
+            make_dir(&sub).map_err(|e| DataDirError::io(&sub, e))?;
+        }
+        sync_dir(path).map_err(|e| DataDirError::io(path, e))?;
+        Ok(dir)
     }
     /// The directory.
     pub fn path(&self) -> &Path {
@@ -81,5 +132,292 @@ impl DataDir {
     /// The journal: one redb file.
     pub fn journal(&self) -> PathBuf {
         self.path.join("journal.redb")
+    }
+}
+
+/// Makes a directory and its parents, readable by this user alone. One that
+/// is there already keeps its mode: it may be a volume that is not ours to change.
+pub(crate) fn make_dir(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().recursive(true).mode(0o700).create(path) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            Err(io::Error::new(ErrorKind::NotADirectory, "not a directory"))
+        }
+        other => other,
+    }
+}
+
+/// Makes names created in, renamed into or removed from `dir` survive a power cut.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+fn warn_when_open_to_others(path: &Path) {
+    if let Ok(meta) = fs::metadata(path)
+        && meta.permissions().mode() & 0o007 != 0
+    {
+        tracing::warn!(
+            path = %path.display(),
+            "every user of this machine can enter the data directory; chmod 0700 it"
+        );
+    }
+}
+
+fn take_lock(dir: &Path) -> Result<File, DataDirError> {
+    let path = dir.join("LOCK");
+    let io = |e| DataDirError::io(&path, e);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            // The holder may be between its lock and its pid, then nobody is named.
+            let pid = read_small(&path)
+                .ok()
+                .and_then(|text| text.trim().parse().ok());
+            return Err(DataDirError::InUse {
+                path: dir.to_owned(),
+                pid,
+            });
+        }
+        Err(TryLockError::Error(e)) => return Err(io(e)),
+    }
+    file.set_len(0).map_err(io)?;
+    writeln!(file, "{}", std::process::id()).map_err(io)?;
+    Ok(file)
+}
+
+/// Answers the identity of an existing directory, or makes a new one of an empty one.
+fn read_or_begin(dir: &Path) -> Result<NodeId, DataDirError> {
+    let format_path = dir.join("FORMAT");
+    let id_path = dir.join("node-id");
+    let wrong_format = |found: &str| DataDirError::Format {
+        path: dir.to_owned(),
+        found: found.to_owned(),
+        known: FORMAT,
+    };
+    match read_small(&format_path) {
+        Ok(text) if text.trim() == FORMAT.to_string() => {
+            return read_identity(&id_path).map_err(|e| DataDirError::io(&id_path, e));
+        }
+        Ok(text) => return Err(wrong_format(&format!("{:?}", text.trim()))),
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        Err(e) => return Err(DataDirError::io(&format_path, e)),
+    }
+    if let Some(stranger) = first_stranger(dir).map_err(|e| DataDirError::io(dir, e))? {
+        return Err(wrong_format(&format!(
+            "none (it holds {stranger:?} and no FORMAT file, so it is no data directory)"
+        )));
+    }
+    let id = match read_identity(&id_path) {
+        Ok(id) => id,
+        // Nothing else exists yet, so nobody knows this node: a torn file is drawn again.
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {
+            let id = draw_identity().map_err(|e| DataDirError::io(&id_path, e))?;
+            write_small(dir, "node-id", &identity_line(id))
+                .map_err(|e| DataDirError::io(&id_path, e))?;
+            id
+        }
+        Err(e) => return Err(DataDirError::io(&id_path, e)),
+    };
+    write_small(dir, "FORMAT", &format!("{FORMAT}\n"))
+        .map_err(|e| DataDirError::io(&format_path, e))?;
+    Ok(id)
+}
+
+/// A file that no interrupted start of ours explains. Hidden ones and
+/// `lost+found` belong to the file system and are nobody's data.
+fn first_stranger(dir: &Path) -> io::Result<Option<String>> {
+    const OURS: [&str; 4] = ["LOCK", "node-id", "node-id.new", "FORMAT.new"];
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !OURS.contains(&name.as_str()) && name != "lost+found" && !name.starts_with('.') {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+fn draw_identity() -> io::Result<NodeId> {
+    loop {
+        let id = getrandom::u64().map_err(io::Error::other)?;
+        // Zero reads as "no node" in places; one draw in 2^64 is thrown away.
+        if id != 0 {
+            return Ok(NodeId(id));
+        }
+    }
+}
+
+fn identity_line(id: NodeId) -> String {
+    format!("{id} {:016x}\n", xxh3_64(&id.0.to_be_bytes()))
+}
+
+fn read_identity(path: &Path) -> io::Result<NodeId> {
+    let text = read_small(path)?;
+    text.split_whitespace()
+        .next()
+        .and_then(|id| u64::from_str_radix(id, 16).ok())
+        .map(NodeId)
+        .filter(|id| id.0 != 0 && text == identity_line(*id))
+        .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "the node's identity is damaged"))
+}
+
+fn read_small(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(SMALL_FILE_MAX)
+        .read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Writes a small file that is there whole or not at all, power cut or not.
+fn write_small(dir: &Path, name: &str, text: &str) -> io::Result<()> {
+    let new = dir.join(format!("{name}.new"));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, dir.join(name))?;
+    sync_dir(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn it_is_made_private_and_keeps_its_identity() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("a/b");
+        let first = DataDir::open(&path).unwrap();
+        let id = first.node_id();
+        assert_ne!(id.0, 0);
+        assert_eq!(mode(&temp.path().join("a")), 0o700);
+        for dir in [
+            path.clone(),
+            first.state(),
+            first.snapshots(),
+            first.blobs(),
+            first.compiled(),
+            path.join("raft"),
+        ] {
+            assert_eq!(mode(&dir), 0o700, "{dir:?}");
+        }
+        assert_eq!(mode(&path.join("node-id")), 0o600);
+        drop(first);
+        assert_eq!(DataDir::open(&path).unwrap().node_id(), id);
+        let other = DataDir::open(&temp.path().join("other")).unwrap();
+        assert_ne!(other.node_id(), id);
+    }
+
+    #[test]
+    fn a_second_opener_is_told_who_holds_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let first = DataDir::open(temp.path()).unwrap();
+        let error = DataDir::open(temp.path()).unwrap_err();
+        assert!(
+            matches!(error, DataDirError::InUse { pid: Some(pid), .. } if pid == std::process::id()),
+            "{error:?}"
+        );
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("pid {}", std::process::id()))
+        );
+        drop(first);
+        DataDir::open(temp.path()).unwrap();
+    }
+
+    #[test]
+    fn an_unknown_format_is_refused_and_left_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        drop(DataDir::open(temp.path()).unwrap());
+        for found in ["2\n", "", "one"] {
+            fs::write(temp.path().join("FORMAT"), found).unwrap();
+            let error = DataDir::open(temp.path()).unwrap_err();
+            assert!(
+                matches!(&error, DataDirError::Format { known: 1, .. }),
+                "{error:?}"
+            );
+            assert_eq!(
+                fs::read_to_string(temp.path().join("FORMAT")).unwrap(),
+                found
+            );
+        }
+    }
+
+    #[test]
+    fn a_directory_of_someone_else_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("thesis.tex"), "x").unwrap();
+        let error = DataDir::open(temp.path()).unwrap_err().to_string();
+        assert!(error.contains("thesis.tex"), "{error}");
+        assert!(!temp.path().join("node-id").exists());
+    }
+
+    #[test]
+    fn a_fresh_volume_is_accepted() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir(temp.path().join("lost+found")).unwrap();
+        fs::write(temp.path().join(".snapshot"), "").unwrap();
+        DataDir::open(temp.path()).unwrap();
+    }
+
+    #[test]
+    fn an_interrupted_creation_is_taken_up() {
+        let temp = tempfile::tempdir().unwrap();
+        // Died while writing the identity, then before FORMAT.
+        fs::write(temp.path().join("node-id.new"), "12").unwrap();
+        fs::write(temp.path().join("node-id"), "12").unwrap();
+        let id = DataDir::open(temp.path()).unwrap().node_id();
+        fs::remove_file(temp.path().join("FORMAT")).unwrap();
+        for sub in ["raft", "state", "snapshots", "blobs", "compiled"] {
+            fs::remove_dir(temp.path().join(sub)).unwrap();
+        }
+        assert_eq!(DataDir::open(temp.path()).unwrap().node_id(), id);
+    }
+
+    #[test]
+    fn a_lost_or_damaged_identity_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        drop(DataDir::open(temp.path()).unwrap());
+        let file = temp.path().join("node-id");
+        let good = fs::read_to_string(&file).unwrap();
+        let flipped = if good.starts_with('a') { "b" } else { "a" }.to_owned() + &good[1..];
+        for bad in [flipped.as_str(), "", &good[..20]] {
+            fs::write(&file, bad).unwrap();
+            let error = DataDir::open(temp.path()).unwrap_err().to_string();
+            assert!(error.contains("node-id"), "{error}");
+        }
+        fs::remove_file(&file).unwrap();
+        let error = DataDir::open(temp.path()).unwrap_err().to_string();
+        assert!(error.contains("node-id"), "{error}");
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn what_cannot_be_a_directory_is_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("file");
+        fs::write(&file, "").unwrap();
+        for path in [file.clone(), file.join("below"), "/proc/orama".into()] {
+            let error = DataDir::open(&path).unwrap_err();
+            assert!(matches!(error, DataDirError::Io { .. }), "{error:?}");
+            let text = error.to_string();
+            assert!(text.contains(path.to_str().unwrap()), "{text}");
+        }
     }
 }

@@ -10,5 +10,5 @@ pub mod meta;
 
 pub use blobs::{BlobError, BlobStore};
 pub use data_dir::{DataDir, DataDirError};
-pub use journal::{JournalError, JournalQuery, JournalStore};
+pub use journal::{JournalError, JournalQuery, JournalStats, JournalStore};
 pub use meta::{MetaOptions, MetaStore, NamespaceEntry, OpenError, ProposeError};

@@ -1,9 +1,33 @@
 //! Blobs: files named by their content id, atomic, fsynced, verified on read.
+//!
+//! See `OVERVIEW.md` beside this file for the write path and its failures.
 
+mod files;
+mod metrics;
+#[cfg(test)]
+pub(crate) mod small_disk;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use orama_proto::ContentId;
+use tokio::sync::Semaphore;
+
+use self::files::Files;
+use self::metrics::Metrics;
+
+/// Largest blob: twice the largest module.
+pub const BLOB_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Calls that touch the disk at once; the others wait. Bounds memory and threads.
+pub const BLOB_CONCURRENCY: usize = 8;
+/// Damaged files kept for a person to look at; the oldest go first.
+pub const CORRUPT_KEPT: usize = 16;
 
 /// A blob cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -34,44 +58,109 @@ pub enum BlobError {
 
 /// The blobs of this node. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct BlobStore {}
+pub struct BlobStore {
+    files: Arc<Files>,
+    permits: Arc<Semaphore>,
+    metrics: Metrics,
+}
 
 impl BlobStore {
     /// Opens the directory, removing what an interrupted write left.
     ///
     /// # Errors
-    /// When the directory cannot be made or read.
+    /// When the directory cannot be made or read, or the metrics are registered already.
     pub fn open(dir: &Path, registry: &prometheus::Registry) -> Result<Self, std::io::Error> {
-        todo!()
+        let metrics = Metrics::register(registry).map_err(io::Error::other)?;
+        Ok(Self {
+            files: Arc::new(Files::open(dir, metrics.clone())?),
+            permits: Arc::new(Semaphore::new(BLOB_CONCURRENCY)),
+            metrics,
+        })
     }
-    /// Stores the bytes; when this returns they survive a power cut.
+
+    /// Stores the bytes; when this returns they survive a power cut. Bytes
+    /// that are here already are compared, not written again, and count as
+    /// new for [`BlobStore::sweep`].
     ///
     /// # Errors
     /// [`BlobError::Full`] or [`BlobError::Io`]; nothing is left behind.
     pub async fn put(&self, bytes: Bytes) -> Result<ContentId, BlobError> {
-        todo!()
+        let metrics = self.metrics.clone();
+        let outcome = self
+            .blocking(move |files| {
+                let since = Instant::now();
+                let cid = ContentId::of(&bytes);
+                let result = files.put(cid, &bytes);
+                metrics.put(since, bytes.len(), &result);
+                result.map(|_| cid)
+            })
+            .await;
+        // Only a panic or a runtime that is going down ends here; the id was never computed.
+        outcome.unwrap_or_else(|source| {
+            Err(BlobError::Io {
+                cid: ContentId::of(&[]),
+                source,
+            })
+        })
     }
+
     /// Reads and verifies a blob. A corrupt one is set aside, not deleted.
     ///
     /// # Errors
     /// See [`BlobError`].
     pub async fn get(&self, cid: ContentId) -> Result<Bytes, BlobError> {
-        todo!()
+        let metrics = self.metrics.clone();
+        self.blocking(move |files| {
+            let since = Instant::now();
+            let result = files.get(cid);
+            metrics.get(since, &result);
+            result
+        })
+        .await
+        .unwrap_or_else(|source| Err(BlobError::Io { cid, source }))
     }
+
     /// Whether the blob's file is here; does not verify it.
     pub async fn contains(&self, cid: ContentId) -> bool {
-        todo!()
+        self.blocking(move |files| files.path(cid).is_file())
+            .await
+            .unwrap_or(false)
     }
+
     /// Removes blobs that `keep` does not want and that are older than `min_age`.
     /// Answers how many.
+    ///
+    /// `min_age` must be longer than a deploy takes from its put to its commit:
+    /// until then nothing refers to the blob but the deploy itself.
     ///
     /// # Errors
     /// When the directory cannot be read.
     pub async fn sweep(
         &self,
-        keep: std::collections::HashSet<ContentId>,
-        min_age: std::time::Duration,
+        keep: HashSet<ContentId>,
+        min_age: Duration,
     ) -> Result<u64, std::io::Error> {
-        todo!()
+        self.blocking(move |files| files.sweep(&keep, min_age))
+            .await?
+    }
+
+    /// Runs `work` on a blocking thread. It holds its permit itself and runs
+    /// to its end even when the caller goes away.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Files) -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .map_err(io::Error::other)?;
+        let files = Arc::clone(&self.files);
+        tokio::task::spawn_blocking(move || {
+            let result = work(&files);
+            drop(permit);
+            result
+        })
+        .await
+        .map_err(io::Error::other)
     }
 }
