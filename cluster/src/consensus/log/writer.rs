@@ -1,0 +1,172 @@
+//! The one thread that writes the log of all groups.
+//!
+//! It takes whatever is queued, makes one durable commit of it, and only then
+//! tells everybody who waits. While it syncs, the next batch gathers, so the
+//! number of changes per sync rises with the load by itself.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use openraft::storage::IOFlushed;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use super::engine::{Engine, Op};
+use super::tail::Tail;
+use crate::consensus::fault::HaltReason;
+use crate::consensus::metrics::Metrics;
+use crate::consensus::types::Types;
+
+/// Operations that may wait; appending waits while the queue is full.
+pub(super) const QUEUE: usize = 1024;
+/// A commit takes no more than so many bytes of entries, one append at least.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// Who is told about the end of an operation.
+pub(super) enum Done {
+    /// openraft, about entries up to this index.
+    Appended {
+        callback: IOFlushed<Types>,
+        tail: Arc<Mutex<Tail>>,
+        last: u64,
+    },
+    /// Whoever waits for it.
+    Reply(oneshot::Sender<io::Result<()>>),
+    /// Nobody: it may wait for the next commit that somebody needs.
+    Lazy,
+}
+
+/// An operation in the queue.
+pub(super) enum Request {
+    /// A change of the file.
+    Write { op: Op, done: Done },
+    /// Writes what is lazy and ends the thread.
+    Close(oneshot::Sender<io::Result<()>>),
+}
+
+fn copy(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), error.to_string())
+}
+
+fn size(op: &Op) -> usize {
+    match op {
+        Op::Append { entries, .. } => entries.iter().map(|(_, cell)| cell.len()).sum(),
+        Op::Mark { .. } | Op::Truncate { .. } | Op::Purge { .. } => 64,
+    }
+}
+
+struct Writer {
+    engine: Engine,
+    halt: HaltReason,
+    metrics: Metrics,
+    /// After the first failure nothing is written any more: what the file
+    /// holds beyond the last acknowledged commit is not known.
+    broken: Option<io::Error>,
+    ops: Vec<Op>,
+    waiting: Vec<Done>,
+    /// Whether somebody waits for what is gathered.
+    urgent: bool,
+}
+
+impl Writer {
+    fn gather(&mut self, op: Op, done: Done) -> usize {
+        let bytes = size(&op);
+        self.urgent |= !matches!(done, Done::Lazy);
+        self.ops.push(op);
+        self.waiting.push(done);
+        bytes
+    }
+
+    fn commit(&mut self) -> io::Result<()> {
+        let result = match &self.broken {
+            Some(error) => Err(copy(error)),
+            None => {
+                let start = Instant::now();
+                let result = self.engine.commit(&self.ops);
+                self.metrics
+                    .sync_seconds
+                    .observe(start.elapsed().as_secs_f64());
+                self.metrics.batch_operations.observe(self.ops.len() as f64);
+                result
+            }
+        };
+        if let Err(error) = &result
+            && self.broken.is_none()
+        {
+            tracing::error!(error = %error, "the Raft log cannot be written; its groups stop");
+            self.halt.set_io(error);
+            self.broken = Some(copy(error));
+        }
+        self.ops.clear();
+        self.urgent = false;
+        for done in self.waiting.drain(..) {
+            let result = result.as_ref().map(|()| ()).map_err(copy);
+            match done {
+                Done::Appended {
+                    callback,
+                    tail,
+                    last,
+                } => {
+                    if result.is_ok() {
+                        tail.lock().durable_through(last);
+                    }
+                    callback.io_completed(result);
+                }
+                // A waiter that has gone away needs no answer.
+                Done::Reply(reply) => drop(reply.send(result)),
+                Done::Lazy => {}
+            }
+        }
+        result
+    }
+
+    fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        while let Some(first) = queue.blocking_recv() {
+            let mut next = Some(first);
+            let mut bytes = 0;
+            while let Some(request) = next.take() {
+                match request {
+                    Request::Write { op, done } => bytes += self.gather(op, done),
+                    Request::Close(reply) => {
+                        let result = self.commit();
+                        drop(reply.send(result));
+                        return;
+                    }
+                }
+                if self.ops.len() < QUEUE && bytes < BATCH_BYTES {
+                    next = queue.try_recv().ok();
+                }
+            }
+            // Lazy marks alone are worth no sync, as long as they are few.
+            if self.urgent || self.ops.len() >= QUEUE {
+                drop(self.commit());
+            }
+        }
+        if !self.ops.is_empty() {
+            drop(self.commit());
+        }
+    }
+}
+
+/// Starts the thread. It ends when it is closed or every sender is gone.
+pub(super) fn start(
+    engine: Engine,
+    halt: HaltReason,
+    metrics: Metrics,
+) -> io::Result<mpsc::Sender<Request>> {
+    let (sender, queue) = mpsc::channel(QUEUE);
+    let writer = Writer {
+        engine,
+        halt,
+        metrics,
+        broken: None,
+        ops: Vec::new(),
+        waiting: Vec::new(),
+        urgent: false,
+    };
+    std::thread::Builder::new()
+        .name("raft-log".into())
+        .spawn(move || writer.run(queue))?;
+    Ok(sender)
+}

@@ -1,0 +1,88 @@
+//! What the consensus layer counts. Labels are the group's name only.
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+};
+
+/// Metrics of the log and of every group of the node.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    pub(crate) applied_index: IntGaugeVec,
+    pub(crate) last_log_index: IntGaugeVec,
+    pub(crate) term: IntGaugeVec,
+    pub(crate) proposals: IntCounterVec,
+    pub(crate) commit_seconds: HistogramVec,
+    pub(crate) batch_operations: Histogram,
+    pub(crate) sync_seconds: Histogram,
+    pub(crate) snapshots: IntCounterVec,
+    pub(crate) rebuilds: IntCounterVec,
+}
+
+/// 50 µs to about 1.6 s.
+fn latencies() -> Vec<f64> {
+    (0..16).map(|i| 50e-6 * f64::from(1 << i)).collect()
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGaugeVec::new(Opts::new(name, help), &["group"])?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let histogram = |name: &str, help: &str, buckets: Vec<f64>| {
+            let histogram =
+                Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok::<_, prometheus::Error>(histogram)
+        };
+        let commit_seconds = HistogramVec::new(
+            HistogramOpts::new(
+                "orama_raft_commit_seconds",
+                "Time from proposing a change until it is durable and applied.",
+            )
+            .buckets(latencies()),
+            &["group"],
+        )?;
+        registry.register(Box::new(commit_seconds.clone()))?;
+        Ok(Self {
+            applied_index: gauge("orama_raft_applied_index", "Index of the last applied entry.")?,
+            last_log_index: gauge(
+                "orama_raft_last_log_index",
+                "Index of the last entry of the log.",
+            )?,
+            term: gauge("orama_raft_term", "Current term.")?,
+            proposals: counter(
+                "orama_raft_proposals_total",
+                "Proposed changes by result.",
+                &["group", "result"],
+            )?,
+            commit_seconds,
+            batch_operations: histogram(
+                "orama_raft_log_batch_operations",
+                "Operations that shared one sync of the log.",
+                (0..11).map(|i| f64::from(1 << i)).collect(),
+            )?,
+            sync_seconds: histogram(
+                "orama_raft_log_sync_seconds",
+                "Time of one durable commit of the log.",
+                latencies(),
+            )?,
+            snapshots: counter(
+                "orama_raft_snapshots_total",
+                "Snapshots built, by result.",
+                &["group", "result"],
+            )?,
+            rebuilds: counter(
+                "orama_raft_state_rebuilds_total",
+                "Times the state was rebuilt from snapshot and log.",
+                &["group"],
+            )?,
+        })
+    }
+}

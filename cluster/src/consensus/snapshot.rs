@@ -1,0 +1,394 @@
+//! Snapshots: whole states as files that a power cut and a flipped bit cannot
+//! pass off as good.
+//!
+//! A file is `magic ‖ u32 length ‖ header ‖ pairs ‖ xxh3-128 of all before`. It
+//! is written under a temporary name, synced, renamed, and its directory synced.
+//! The newest two are kept: if the newest turns out damaged the older one and
+//! the log, which is purged only up to the older one, still lead to the present.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use orama_proto::{GroupId, record};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::fault::StorageFault;
+use super::log::PurgeLimit;
+use super::types::{MembershipRecord, Position, RaftSnapshotMeta};
+
+const MAGIC: &[u8; 8] = b"ORAMASNP";
+const HEADER_VERSION: u8 = 1;
+/// A header is small; a larger length is damage.
+const HEADER_MAX: usize = 64 << 10;
+const SUM: usize = 16;
+/// So many are kept.
+pub(crate) const KEPT: usize = 2;
+
+/// What a snapshot says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Header {
+    pub(crate) group: u32,
+    pub(crate) at: Option<Position>,
+    pub(crate) membership: MembershipRecord,
+    /// The state hash.
+    pub(crate) hash: [u8; 16],
+    pub(crate) pairs: u64,
+    /// Bytes of all pairs with their lengths.
+    pub(crate) body: u64,
+}
+
+/// A verified snapshot. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SnapshotFile {
+    pub(crate) path: PathBuf,
+    pub(crate) header: Arc<Header>,
+}
+
+impl SnapshotFile {
+    pub(crate) fn meta(&self) -> RaftSnapshotMeta {
+        RaftSnapshotMeta {
+            last_log_id: self.header.at.map(Into::into),
+            last_membership: self.header.membership.clone().into(),
+        }
+    }
+
+    /// Reads everything, verifying it once more. Blocks.
+    pub(crate) fn pairs(&self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let bytes = fs::read(&self.path)?;
+        let (header, body) = parse(&bytes)?;
+        if header != *self.header {
+            return Err(damaged("it changed"));
+        }
+        let mut rest = body;
+        let mut pairs = Vec::new();
+        while !rest.is_empty() {
+            let key = take(&mut rest)?;
+            let value = take(&mut rest)?;
+            pairs.push((key, value));
+        }
+        let hash = super::state::state_hash(pairs.iter().map(|(k, v)| (&k[..], &v[..])));
+        if pairs.len() as u64 != header.pairs || hash.to_be_bytes() != header.hash {
+            return Err(damaged("its contents do not match its header"));
+        }
+        Ok(pairs)
+    }
+}
+
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
+}
+
+fn take(rest: &mut &[u8]) -> io::Result<Vec<u8>> {
+    let cut = || damaged("a pair is cut off");
+    let (length, after) = rest.split_first_chunk::<4>().ok_or_else(cut)?;
+    let length = u32::from_be_bytes(*length) as usize;
+    let (bytes, after) = after.split_at_checked(length).ok_or_else(cut)?;
+    *rest = after;
+    Ok(bytes.to_vec())
+}
+
+fn parse(bytes: &[u8]) -> io::Result<(Header, &[u8])> {
+    let cut = || damaged("it is too short");
+    let (content, sum) = bytes
+        .split_at_checked(bytes.len().saturating_sub(SUM))
+        .ok_or_else(cut)?;
+    let mut hash = Xxh3::new();
+    hash.update(content);
+    if hash.digest128().to_be_bytes() != sum {
+        return Err(damaged("its checksum does not match"));
+    }
+    let rest = content
+        .strip_prefix(MAGIC)
+        .ok_or_else(|| damaged("it is no snapshot"))?;
+    let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(cut)?;
+    let length = u32::from_be_bytes(*length) as usize;
+    let (header, body) = rest.split_at_checked(length).ok_or_else(cut)?;
+    let header: Header =
+        record::decode(HEADER_VERSION, header).map_err(|e| damaged(&e.to_string()))?;
+    if body.len() as u64 != header.body {
+        return Err(damaged("its length does not match its header"));
+    }
+    Ok((header, body))
+}
+
+/// Verifies a file without holding it in memory.
+fn verify(path: &Path) -> io::Result<Header> {
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let content = size
+        .checked_sub(SUM as u64)
+        .ok_or_else(|| damaged("it is too short"))?;
+    let mut input = BufReader::with_capacity(64 << 10, file);
+    let mut head = [0; 12];
+    input.read_exact(&mut head)?;
+    let (magic, length) = head.split_at(8);
+    let length = length
+        .try_into()
+        .map(u32::from_be_bytes)
+        .map_err(|_| damaged("it is too short"))? as usize;
+    if magic != MAGIC || length > HEADER_MAX {
+        return Err(damaged("it is no snapshot"));
+    }
+    let mut record_bytes = vec![0; length];
+    input.read_exact(&mut record_bytes)?;
+    let mut hash = Xxh3::new();
+    hash.update(&head);
+    hash.update(&record_bytes);
+    let read = head.len() as u64 + length as u64;
+    let body = content
+        .checked_sub(read)
+        .ok_or_else(|| damaged("it is too short"))?;
+    let mut left = body;
+    let mut buffer = vec![0; 64 << 10];
+    while left > 0 {
+        let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let chunk = buffer
+            .get_mut(..want)
+            .ok_or_else(|| damaged("it is too long"))?;
+        input.read_exact(chunk)?;
+        hash.update(chunk);
+        left -= want as u64;
+    }
+    let mut sum = [0; SUM];
+    input.read_exact(&mut sum)?;
+    if hash.digest128().to_be_bytes() != sum {
+        return Err(damaged("its checksum does not match"));
+    }
+    let header: Header =
+        record::decode(HEADER_VERSION, &record_bytes).map_err(|e| damaged(&e.to_string()))?;
+    if header.body != body {
+        return Err(damaged("its length does not match its header"));
+    }
+    Ok(header)
+}
+
+/// The snapshots of one group.
+#[derive(Debug)]
+pub(crate) struct SnapshotStore {
+    dir: PathBuf,
+    group: GroupId,
+    /// Newest first.
+    kept: Mutex<Vec<SnapshotFile>>,
+}
+
+impl SnapshotStore {
+    /// Verifies what is there. Answers what is wrong with each file that was
+    /// set aside under the suffix `.damaged`. Blocks.
+    pub(crate) fn open(dir: &Path, group: GroupId) -> Result<(Self, Vec<String>), StorageFault> {
+        let fault = |e| StorageFault::io(dir, e);
+        fs::create_dir_all(dir).map_err(fault)?;
+        let prefix = format!("{:08x}-", group.0);
+        let mut names: Vec<String> = fs::read_dir(dir)
+            .map_err(fault)?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.starts_with(&prefix))
+            .collect();
+        // Names sort by index; the newest comes first.
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        let mut kept = Vec::new();
+        let mut refused = Vec::new();
+        for name in names {
+            let path = dir.join(&name);
+            if name.ends_with(".tmp") {
+                fs::remove_file(&path).map_err(fault)?;
+                continue;
+            }
+            if !name.ends_with(".snap") {
+                continue;
+            }
+            match verify(&path) {
+                Ok(header) if header.group == group.0 => kept.push(SnapshotFile {
+                    path,
+                    header: Arc::new(header),
+                }),
+                other => {
+                    let why = match other {
+                        Err(e) => e.to_string(),
+                        Ok(_) => "it belongs to another group".into(),
+                    };
+                    tracing::warn!(group = %group, file = %path.display(), why, "a snapshot is damaged and set aside");
+                    let aside = path.with_extension("damaged");
+                    fs::rename(&path, &aside).map_err(fault)?;
+                    refused.push(format!("snapshot {name} is damaged: {why}"));
+                }
+            }
+        }
+        let store = Self {
+            dir: dir.to_owned(),
+            group,
+            kept: Mutex::new(kept),
+        };
+        store.prune().map_err(fault)?;
+        Ok((store, refused))
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn newest(&self) -> Option<SnapshotFile> {
+        self.kept.lock().first().cloned()
+    }
+
+    /// How far the log may be purged with what is kept.
+    pub(crate) fn purge_limit(&self) -> PurgeLimit {
+        let kept = self.kept.lock();
+        PurgeLimit::Snapshot(kept.get(KEPT - 1).and_then(|s| s.header.at))
+    }
+
+    /// Writes a snapshot and makes it the newest. Blocks.
+    pub(crate) fn write<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        at: Option<Position>,
+        membership: MembershipRecord,
+        pairs: &[(K, V)],
+    ) -> io::Result<SnapshotFile> {
+        let refs = || pairs.iter().map(|(k, v)| (k.as_ref(), v.as_ref()));
+        let header = Header {
+            group: self.group.0,
+            at,
+            membership,
+            hash: super::state::state_hash(refs()).to_be_bytes(),
+            pairs: pairs.len() as u64,
+            body: refs().map(|(k, v)| (k.len() + v.len() + 8) as u64).sum(),
+        };
+        let (index, term) = at.map_or((0, 0), |at| (at.index, at.term));
+        let name = format!("{:08x}-{index:020}-{term:020}", self.group.0);
+        let temporary = self.dir.join(format!("{name}.tmp"));
+        let path = self.dir.join(format!("{name}.snap"));
+        let result = write_file(&temporary, &header, refs())
+            .and_then(|()| fs::rename(&temporary, &path))
+            .and_then(|()| File::open(&self.dir)?.sync_all());
+        if let Err(error) = result {
+            // Room is what may be missing; what is half written helps nobody.
+            let _ = fs::remove_file(&temporary);
+            return Err(error);
+        }
+        let file = SnapshotFile {
+            path,
+            header: Arc::new(header),
+        };
+        let mut kept = self.kept.lock();
+        kept.retain(|other| other.path != file.path);
+        kept.insert(0, file.clone());
+        drop(kept);
+        self.prune()?;
+        Ok(file)
+    }
+
+    /// Whether this file is one of ours.
+    pub(crate) fn holds(&self, file: &SnapshotFile) -> bool {
+        self.kept.lock().contains(file)
+    }
+
+    /// Drops every snapshot but the newest.
+    pub(crate) fn keep_newest_only(&self) -> io::Result<()> {
+        let old: Vec<_> = self.kept.lock().drain(1..).collect();
+        old.iter().try_for_each(|s| fs::remove_file(&s.path))
+    }
+
+    fn prune(&self) -> io::Result<()> {
+        let mut kept = self.kept.lock();
+        while kept.len() > KEPT {
+            if let Some(oldest) = kept.pop() {
+                fs::remove_file(&oldest.path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_file<'a>(
+    path: &Path,
+    header: &Header,
+    pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> io::Result<()> {
+    struct Summed<W> {
+        out: W,
+        hash: Xxh3,
+    }
+    impl<W: Write> Summed<W> {
+        fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+            self.hash.update(bytes);
+            self.out.write_all(bytes)
+        }
+    }
+    let record = record::encode(HEADER_VERSION, header).map_err(io::Error::other)?;
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(io::Error::other);
+    let mut file = Summed {
+        out: BufWriter::with_capacity(256 << 10, File::create(path)?),
+        hash: Xxh3::new(),
+    };
+    file.put(MAGIC)?;
+    file.put(&length(&record)?.to_be_bytes())?;
+    file.put(&record)?;
+    for (key, value) in pairs {
+        file.put(&length(key)?.to_be_bytes())?;
+        file.put(key)?;
+        file.put(&length(value)?.to_be_bytes())?;
+        file.put(value)?;
+    }
+    let sum = file.hash.digest128().to_be_bytes();
+    file.out.write_all(&sum)?;
+    file.out.into_inner().map_err(|e| e.into_error())?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(index: u64) -> Option<Position> {
+        Some(Position {
+            term: 1,
+            leader: 1,
+            index,
+        })
+    }
+
+    fn pairs(n: u32) -> Vec<(Vec<u8>, Vec<u8>)> {
+        (1..=n)
+            .map(|i| (i.to_be_bytes().to_vec(), vec![7; i as usize]))
+            .collect()
+    }
+
+    #[test]
+    fn two_are_kept_and_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = SnapshotStore::open(dir.path(), GroupId::META).unwrap();
+        assert_eq!(store.purge_limit(), PurgeLimit::Snapshot(None));
+        for index in [10, 20, 30] {
+            store
+                .write(at(index), MembershipRecord::default(), &pairs(index as u32))
+                .unwrap();
+        }
+        assert_eq!(store.purge_limit(), PurgeLimit::Snapshot(at(20)));
+        fs::write(dir.path().join("00000000-1.tmp"), b"half").unwrap();
+        let (again, refused) = SnapshotStore::open(dir.path(), GroupId::META).unwrap();
+        assert!(refused.is_empty());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert_eq!(again.newest().unwrap().pairs().unwrap(), pairs(30));
+        assert_eq!(again.newest().unwrap().header.at, at(30));
+    }
+
+    #[test]
+    fn every_flipped_byte_and_every_cut_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = SnapshotStore::open(dir.path(), GroupId::META).unwrap();
+        let file = store
+            .write(at(5), MembershipRecord::default(), &pairs(6))
+            .unwrap();
+        let good = fs::read(&file.path).unwrap();
+        for i in 0..good.len() {
+            let mut bad = good.clone();
+            bad[i] ^= 0x41;
+            fs::write(&file.path, &bad).unwrap();
+            assert!(verify(&file.path).is_err(), "byte {i}");
+            assert!(file.pairs().is_err(), "byte {i}");
+            fs::write(&file.path, &good[..i]).unwrap();
+            assert!(verify(&file.path).is_err(), "cut at {i}");
+        }
+        let (store, refused) = SnapshotStore::open(dir.path(), GroupId::META).unwrap();
+        assert!(store.newest().is_none() && refused.len() == 1, "{refused:?}");
+    }
+}

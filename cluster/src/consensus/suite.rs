@@ -1,0 +1,64 @@
+//! openraft's own storage suite against our log and state machine.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use orama_proto::{GroupId, NodeId};
+use tempfile::TempDir;
+
+use super::log::{GroupLog, PurgeLimit, RaftLog};
+use super::machine::{Applied, GroupMachine, Machine, Published};
+use super::metrics::Metrics;
+use super::recover::{Paths, recover};
+use super::types::Types;
+
+/// The suite never applies a command.
+struct NoCommands;
+
+impl Machine for NoCommands {
+    fn load(&self, _: &mut dyn Iterator<Item = (&[u8], &[u8])>) -> Result<(), String> {
+        Ok(())
+    }
+    fn apply(&self, _: &[u8]) -> Result<Applied, String> {
+        Ok(Applied::default())
+    }
+}
+
+struct Stores;
+
+impl StoreBuilder<Types, GroupLog, GroupMachine, (TempDir, RaftLog)> for Stores {
+    async fn build(
+        &self,
+    ) -> Result<((TempDir, RaftLog), GroupLog, GroupMachine), StorageError<Types>> {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths {
+            log: dir.path().join("raft").join("log.redb"),
+            state: dir.path().join("state"),
+            snapshots: dir.path().join("snapshots"),
+        };
+        let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+        let log = RaftLog::open(&paths.log, &metrics).unwrap();
+        let found = recover(&paths, GroupId(3), NodeId(0), &log, &NoCommands).unwrap();
+        // The suite purges without ever building a snapshot.
+        found.log.limit_purge(PurgeLimit::Unlimited);
+        let machine = GroupMachine {
+            group: GroupId(3),
+            state: found.state,
+            snapshots: found.snapshots,
+            snapshot_dir: PathBuf::from(dir.path()),
+            log: found.log.clone(),
+            machine: Arc::new(NoCommands),
+            published: Arc::<Published>::default(),
+            halt: log.halt().clone(),
+            metrics,
+        };
+        Ok(((dir, log), found.log, machine))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openrafts_storage_suite_passes() {
+    Suite::test_all(Stores).await.unwrap();
+}
