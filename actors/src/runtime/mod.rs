@@ -1,16 +1,42 @@
-//! Guests: validation, compilation, instances, limits.
+//! Guests: validation, compilation, instances, limits. See OVERVIEW.md.
 
-use std::future::Future;
+mod cache;
+mod call;
+mod engine;
+mod error;
+mod failure;
+pub(crate) mod guest;
+pub(crate) mod import;
+mod limiter;
+pub(crate) mod memory;
+mod metrics;
+mod modules;
+mod output;
+mod prepared;
+mod run;
+pub(crate) mod slices;
+#[cfg(test)]
+mod tests;
+mod ticker;
+mod validate;
+mod wasi;
+
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use orama_proto::function::{FunctionSpec, FunctionVersion};
-use orama_proto::invocation::{LogLine, Principal, Trigger};
-use orama_proto::{ContentId, Namespace, RequestId, SecretName, Timestamp};
-use zeroize::Zeroizing;
+use orama_proto::ContentId;
+
+pub use call::{BoxFuture, Call, GuestError, HostServices, Outcome};
+pub use error::{ModuleError, RuntimeError};
+pub(crate) use failure::Stop;
+pub use prepared::PreparedModule;
+
+use cache::Cache;
+use metrics::Metrics;
+use modules::Modules;
+use ticker::Ticker;
 
 /// Settings of the engine.
 #[derive(Debug, Clone)]
@@ -23,144 +49,49 @@ pub struct RuntimeOptions {
     pub max_loaded_modules: usize,
 }
 
-/// The engine cannot be made.
-#[derive(Debug, thiserror::Error)]
-#[error("the WebAssembly engine cannot start: {0}")]
-pub struct RuntimeError(pub String);
-
-/// A module is not acceptable, or cannot be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum ModuleError {
-    /// The author's fault; the text names module, field and limit. Answers 400.
-    #[error("{0}")]
-    Invalid(String),
-    /// This node's fault; try again. Answers 503 at invoke, 500 at deploy.
-    #[error("{0}")]
-    Unavailable(String),
-    /// The disk is full.
-    #[error("no space left to store the compiled module")]
-    Full,
-}
-
-/// A module that is compiled and linked, ready to be instantiated.
-pub struct PreparedModule {}
-
-impl PreparedModule {
-    /// Checks what depends on a version's settings: the declared memory fits its limit.
-    ///
-    /// # Errors
-    /// [`ModuleError::Invalid`].
-    pub fn check(&self, spec: &FunctionSpec) -> Result<(), ModuleError> {
-        todo!()
-    }
-}
-
-/// A boxed future that may move between threads.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// What host functions ask of the node. One implementation in the platform; a small one in tests.
-pub trait HostServices: Send + Sync + 'static {
-    /// A secret of the namespace in the clear; `None` when missing. An `Err` text goes to the guest's log.
-    fn secret<'a>(
-        &'a self,
-        namespace: &'a Namespace,
-        name: &'a SecretName,
-    ) -> BoxFuture<'a, Result<Option<Zeroizing<Vec<u8>>>, String>>;
-}
-
-/// One attempt to run a guest.
-pub struct Call {
-    /// The request.
-    pub request_id: RequestId,
-    /// Which version, with its settings.
-    pub function: Arc<FunctionVersion>,
-    /// Who calls.
-    pub principal: Arc<Principal>,
-    /// What set it off.
-    pub trigger: Trigger,
-    /// stdin.
-    pub input: Bytes,
-    /// The node.
-    pub services: Arc<dyn HostServices>,
-    /// Permit of this worker thread that a guest must hold for every slice after its first few.
-    pub slow_lane: Arc<tokio::sync::Semaphore>,
-}
-
-/// Why a guest did not succeed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum GuestError {
-    /// Ran out of time.
-    #[error("function execution timeout")]
-    Timeout {
-        /// The limit.
-        after: Duration,
-    },
-    /// A non-zero exit code, with the end of stderr and stdout.
-    #[error("the function exited with code {code}{}", if detail.is_empty() { String::new() } else { format!(": {detail}") })]
-    Exit {
-        /// The code.
-        code: i32,
-        /// The end of its stderr, else its stdout, bounded.
-        detail: String,
-    },
-    /// A trap, with its reason and the end of stderr.
-    #[error("the function trapped: {0}")]
-    Trap(String),
-    /// It failed after being refused memory.
-    #[error("memory limit exceeded ({limit_mb} MB){}", if detail.is_empty() { String::new() } else { format!(": {detail}") })]
-    Memory {
-        /// The limit.
-        limit_mb: u32,
-        /// What followed.
-        detail: String,
-    },
-    /// It wrote more than it may.
-    #[error("output too large: the limit is {limit} bytes")]
-    OutputTooLarge {
-        /// The limit.
-        limit: usize,
-    },
-    /// The node could not make an instance.
-    #[error("no instance could be made: {0}")]
-    Instance(String),
-}
-
-/// What an attempt left behind, however it ended.
-#[derive(Debug)]
-pub struct Outcome {
-    /// stdout, or why there is none.
-    pub result: Result<Bytes, GuestError>,
-    /// When the guest started.
-    pub started_at: Timestamp,
-    /// How long it took.
-    pub duration: Duration,
-    /// Bytes written to stdout, also when it failed.
-    pub output_size: u64,
-    /// Peak of linear memory, bytes.
-    pub memory_peak: usize,
-    /// Its log.
-    pub logs: Vec<LogLine>,
-    /// Lines over the limit.
-    pub dropped_log_lines: u64,
-}
-
 /// The engine with its compiled modules. Cheap to clone.
 #[derive(Clone)]
-pub struct Runtime {}
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    ticker: Ticker,
+    modules: Arc<Modules>,
+    metrics: Arc<Metrics>,
+}
 
 impl Runtime {
     /// Makes the engine and starts its clock.
     ///
     /// # Errors
-    /// [`RuntimeError`].
+    /// [`RuntimeError`] when the pool's address space cannot be reserved, the
+    /// cache directory cannot be used or the metrics exist already.
     pub fn new(
         options: RuntimeOptions,
         registry: &prometheus::Registry,
     ) -> Result<Self, RuntimeError> {
-        todo!()
+        let failed = |e: wasmtime::Error| RuntimeError(format!("{e:#}"));
+        let metrics =
+            Arc::new(Metrics::register(registry).map_err(|e| RuntimeError(e.to_string()))?);
+        let engine = engine::engine(options.max_instances.max(1)).map_err(failed)?;
+        let dir = &options.compiled_dir;
+        let cache = Cache::open(dir, &engine)
+            .map_err(|e| RuntimeError(format!("{}: {e}", dir.display())))?;
+        let ticker = Ticker::start(&engine).map_err(|e| RuntimeError(e.to_string()))?;
+        let modules = Modules::new(engine, cache, options.max_loaded_modules, metrics.clone())?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                ticker,
+                modules: Arc::new(modules),
+                metrics,
+            }),
+        })
     }
+
     /// Validates and compiles an uploaded module, and keeps the result on
     /// disk. Bytes that were compiled before are not compiled again.
+    /// `cid` must be the address of `wasm`.
     ///
     /// # Errors
     /// See [`ModuleError`].
@@ -169,25 +100,63 @@ impl Runtime {
         cid: ContentId,
         wasm: Bytes,
     ) -> Result<Arc<PreparedModule>, ModuleError> {
-        todo!()
+        match self.loaded(&cid) {
+            Some(module) => Ok(module),
+            None => {
+                let now = self.inner.ticker.now();
+                self.inner.modules.prepare(cid, wasm, now).await
+            }
+        }
     }
+
     /// A module already in memory. The hot path.
     pub fn loaded(&self, cid: &ContentId) -> Option<Arc<PreparedModule>> {
-        todo!()
+        self.inner.modules.loaded(cid, self.inner.ticker.now())
     }
+
     /// Loads a module from the compiled cache on disk; `None` when it is not there or does not fit this engine.
     ///
     /// # Errors
     /// See [`ModuleError`].
     pub async fn load(&self, cid: ContentId) -> Result<Option<Arc<PreparedModule>>, ModuleError> {
-        todo!()
+        match self.loaded(&cid) {
+            Some(module) => Ok(Some(module)),
+            None => {
+                let now = self.inner.ticker.now();
+                self.inner.modules.load(cid, now).await
+            }
+        }
     }
-    /// Runs a guest in the calling thread, in a fresh instance.
+
+    /// Runs a guest in the calling thread, in a fresh instance. Needs a tokio runtime with timers.
     pub async fn run(&self, module: &PreparedModule, call: Call) -> Outcome {
-        todo!()
+        let _running = self.inner.ticker.enter();
+        let _counted = Counted::new(&self.inner.metrics.running);
+        let outcome = run::run(module, call).await;
+        if run::is_refusal(&outcome) {
+            self.inner.metrics.refused.inc();
+        }
+        outcome
     }
+
     /// Drops compiled files of modules not in `keep`. Answers how many.
-    pub async fn sweep(&self, keep: std::collections::HashSet<ContentId>) -> u64 {
-        todo!()
+    pub async fn sweep(&self, keep: HashSet<ContentId>) -> u64 {
+        self.inner.modules.sweep(keep).await
+    }
+}
+
+/// Counts something while it lives, also when its future is dropped.
+struct Counted<'a>(&'a prometheus::IntGauge);
+
+impl<'a> Counted<'a> {
+    fn new(gauge: &'a prometheus::IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

@@ -1,0 +1,109 @@
+//! What goes into an attempt to run a guest, and what comes out of it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use orama_proto::function::FunctionVersion;
+use orama_proto::invocation::{LogLine, Principal, Trigger};
+use orama_proto::{Namespace, RequestId, SecretName, Timestamp};
+use zeroize::Zeroizing;
+
+/// A boxed future that may move between threads.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What host functions ask of the node. One implementation in the platform; a small one in tests.
+pub trait HostServices: Send + Sync + 'static {
+    /// A secret of the namespace in the clear; `None` when missing. An `Err` text goes to the guest's log.
+    fn secret<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        name: &'a SecretName,
+    ) -> BoxFuture<'a, Result<Option<Zeroizing<Vec<u8>>>, String>>;
+}
+
+/// One attempt to run a guest.
+pub struct Call {
+    /// The request.
+    pub request_id: RequestId,
+    /// Which version, with its settings.
+    pub function: Arc<FunctionVersion>,
+    /// Who calls.
+    pub principal: Arc<Principal>,
+    /// What set it off.
+    pub trigger: Trigger,
+    /// stdin.
+    pub input: Bytes,
+    /// The node.
+    pub services: Arc<dyn HostServices>,
+    /// Permit of this worker thread that a guest must hold for every slice after its first few.
+    pub slow_lane: Arc<tokio::sync::Semaphore>,
+}
+
+/// Why a guest did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GuestError {
+    /// Ran out of time.
+    #[error("function execution timeout")]
+    Timeout {
+        /// The limit.
+        after: Duration,
+    },
+    /// A non-zero exit code, with the end of stderr and stdout.
+    #[error("the function exited with code {code}{}", followed(detail))]
+    Exit {
+        /// The code.
+        code: i32,
+        /// The end of its stderr, else its stdout, bounded.
+        detail: String,
+    },
+    /// A trap, with its reason and the end of stderr.
+    #[error("the function trapped: {0}")]
+    Trap(String),
+    /// It failed after being refused memory.
+    #[error("memory limit exceeded ({limit_mb} MB){}", followed(detail))]
+    Memory {
+        /// The limit.
+        limit_mb: u32,
+        /// What followed.
+        detail: String,
+    },
+    /// It wrote more than it may.
+    #[error("output too large: the limit is {limit} bytes")]
+    OutputTooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// The node could not make an instance.
+    #[error("no instance could be made: {0}")]
+    Instance(String),
+}
+
+fn followed(detail: &str) -> String {
+    if detail.is_empty() {
+        String::new()
+    } else {
+        format!(": {detail}")
+    }
+}
+
+/// What an attempt left behind, however it ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// stdout, or why there is none.
+    pub result: Result<Bytes, GuestError>,
+    /// When the guest started.
+    pub started_at: Timestamp,
+    /// How long it took.
+    pub duration: Duration,
+    /// Bytes written to stdout, also when it failed.
+    pub output_size: u64,
+    /// Peak of linear memory, bytes.
+    pub memory_peak: usize,
+    /// Its log.
+    pub logs: Vec<LogLine>,
+    /// Lines over the limit.
+    pub dropped_log_lines: u64,
+}

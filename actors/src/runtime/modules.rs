@@ -1,0 +1,283 @@
+//! The modules in memory, and how they get there: from the disk, else by compiling.
+//!
+//! Whatever asks for the same module at the same time waits for one piece of
+//! work. That work runs on a blocking thread and is finished even when
+//! everybody who waits for it has gone away.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use bytes::Bytes;
+use orama_proto::ContentId;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::{Engine, Linker, Module};
+
+use super::cache::{self, Cache, Cached};
+use super::error::{ModuleError, RuntimeError};
+use super::guest::Guest;
+use super::metrics::Metrics;
+use super::prepared::PreparedModule;
+use super::validate;
+
+/// Modules compiled at once. One compilation already uses every core.
+const COMPILE_AT_ONCE: usize = 1;
+/// Modules read from the disk at once.
+const LOAD_AT_ONCE: usize = 4;
+
+struct Entry {
+    module: Arc<PreparedModule>,
+    used: AtomicU64,
+}
+
+/// The modules of a runtime.
+pub(crate) struct Modules {
+    engine: Engine,
+    linker: Linker<Guest>,
+    cache: Cache,
+    metrics: Arc<Metrics>,
+    capacity: usize,
+    loaded: RwLock<HashMap<ContentId, Entry>>,
+    /// Work under way. The lock is held by the blocking thread that does it.
+    flights: Mutex<HashMap<ContentId, Weak<tokio::sync::Mutex<()>>>>,
+    compiling: Arc<Semaphore>,
+    loading: Arc<Semaphore>,
+}
+
+impl Modules {
+    pub(crate) fn new(
+        engine: Engine,
+        cache: Cache,
+        capacity: usize,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, RuntimeError> {
+        let mut linker = Linker::new(&engine);
+        super::import::link(&mut linker).map_err(|e| RuntimeError(format!("{e:#}")))?;
+        Ok(Self {
+            engine,
+            linker,
+            cache,
+            metrics,
+            capacity: capacity.max(1),
+            loaded: RwLock::default(),
+            flights: Mutex::default(),
+            compiling: Arc::new(Semaphore::new(COMPILE_AT_ONCE)),
+            loading: Arc::new(Semaphore::new(LOAD_AT_ONCE)),
+        })
+    }
+
+    /// A module in memory; `now` is the time of its use.
+    pub(crate) fn loaded(&self, cid: &ContentId, now: u64) -> Option<Arc<PreparedModule>> {
+        let loaded = self.loaded.read();
+        let entry = loaded.get(cid)?;
+        // Most calls find the stamp set already and leave the cache line shared.
+        if entry.used.load(Ordering::Relaxed) != now {
+            entry.used.store(now, Ordering::Relaxed);
+        }
+        Some(entry.module.clone())
+    }
+
+    /// Loads from the disk.
+    pub(crate) async fn load(
+        self: &Arc<Self>,
+        cid: ContentId,
+        now: u64,
+    ) -> Result<Option<Arc<PreparedModule>>, ModuleError> {
+        let flight = self.flight(cid).lock_owned().await;
+        if let Some(module) = self.loaded(&cid, now) {
+            return Ok(Some(module));
+        }
+        let permit = permit(&self.loading).await?;
+        let modules = self.clone();
+        blocking(move || {
+            let module = modules.read(&cid, now);
+            drop((permit, flight));
+            module
+        })
+        .await
+    }
+
+    /// Loads from the disk, or validates and compiles.
+    pub(crate) async fn prepare(
+        self: &Arc<Self>,
+        cid: ContentId,
+        wasm: Bytes,
+        now: u64,
+    ) -> Result<Arc<PreparedModule>, ModuleError> {
+        let flight = self.flight(cid).lock_owned().await;
+        if let Some(module) = self.loaded(&cid, now) {
+            return Ok(module);
+        }
+        let permit = permit(&self.compiling).await?;
+        let modules = self.clone();
+        blocking(move || {
+            let module = match modules.read(&cid, now) {
+                Ok(Some(module)) => Ok(module),
+                Ok(None) => modules.compile(&cid, &wasm, now),
+                Err(e) => Err(e),
+            };
+            drop((permit, flight));
+            module
+        })
+        .await
+    }
+
+    /// Removes compiled files that are not wanted. What is in memory stays until it is evicted.
+    pub(crate) async fn sweep(self: &Arc<Self>, keep: HashSet<ContentId>) -> u64 {
+        let modules = self.clone();
+        let swept = blocking(move || {
+            let removed = modules.cache.sweep(&keep).map_err(unavailable)?;
+            let mut loaded = modules.loaded.write();
+            loaded.retain(|cid, _| keep.contains(cid));
+            modules.metrics.modules_loaded.set(count(loaded.len()));
+            Ok(removed)
+        })
+        .await;
+        swept.unwrap_or_else(|error| {
+            tracing::warn!(%error, "compiled modules cannot be swept; the next sweep tries again");
+            0
+        })
+    }
+
+    fn flight(&self, cid: ContentId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut flights = self.flights.lock();
+        flights.retain(|_, flight| flight.strong_count() > 0);
+        if let Some(flight) = flights.get(&cid).and_then(Weak::upgrade) {
+            return flight;
+        }
+        let flight = Arc::new(tokio::sync::Mutex::new(()));
+        flights.insert(cid, Arc::downgrade(&flight));
+        flight
+    }
+
+    fn read(&self, cid: &ContentId, now: u64) -> Result<Option<Arc<PreparedModule>>, ModuleError> {
+        let why = match self.cache.load(&self.engine, cid).map_err(unavailable)? {
+            Cached::Module(module) => match PreparedModule::link(&self.linker, &module) {
+                Ok(prepared) => {
+                    self.metrics.cache_hits.inc();
+                    return Ok(Some(self.insert(*cid, prepared, now)));
+                }
+                Err(why) => {
+                    self.cache.remove(cid).map_err(unavailable)?;
+                    why
+                }
+            },
+            Cached::Absent => return Ok(None),
+            Cached::Damaged(why) => why,
+        };
+        self.metrics.cache_damaged.inc();
+        tracing::warn!(%cid, why, "removed a compiled module that cannot be used");
+        Ok(None)
+    }
+
+    fn compile(
+        &self,
+        cid: &ContentId,
+        wasm: &[u8],
+        now: u64,
+    ) -> Result<Arc<PreparedModule>, ModuleError> {
+        let started = Instant::now();
+        validate::check(wasm).map_err(ModuleError::Invalid)?;
+        let code = self
+            .engine
+            .precompile_module(wasm)
+            .map_err(|e| ModuleError::Invalid(format!("the module does not compile: {e:#}")))?;
+        self.metrics.compilations.inc();
+        self.metrics
+            .compile_seconds
+            .observe(started.elapsed().as_secs_f64());
+        self.cache.store(cid, &code).map_err(unavailable)?;
+        // Run from the file like after a restart: its pages are shared and can be dropped by the kernel.
+        let module = match self.cache.load(&self.engine, cid).map_err(unavailable)? {
+            Cached::Module(module) => module,
+            Cached::Absent => return Err(lost("it has vanished")),
+            Cached::Damaged(why) => return Err(lost(&why)),
+        };
+        tracing::info!(
+            %cid,
+            wasm_bytes = wasm.len(),
+            code_bytes = code.len(),
+            elapsed = ?started.elapsed(),
+            "compiled a module"
+        );
+        warm(&module);
+        let prepared = PreparedModule::link(&self.linker, &module)
+            .map_err(|e| ModuleError::Invalid(format!("failed to instantiate module: {e}")))?;
+        Ok(self.insert(*cid, prepared, now))
+    }
+
+    fn insert(&self, cid: ContentId, module: PreparedModule, now: u64) -> Arc<PreparedModule> {
+        let module = Arc::new(module);
+        let entry = Entry {
+            module: module.clone(),
+            used: AtomicU64::new(now),
+        };
+        let mut evicted = Vec::new();
+        {
+            let mut loaded = self.loaded.write();
+            loaded.insert(cid, entry);
+            while loaded.len() > self.capacity {
+                let oldest = loaded
+                    .iter()
+                    .filter(|(other, _)| **other != cid)
+                    .min_by_key(|(_, entry)| entry.used.load(Ordering::Relaxed))
+                    .map(|(other, _)| *other);
+                match oldest.and_then(|other| loaded.remove(&other)) {
+                    Some(entry) => evicted.push(entry),
+                    None => break,
+                }
+            }
+            self.metrics.modules_loaded.set(count(loaded.len()));
+        }
+        self.metrics.modules_evicted.inc_by(evicted.len() as u64);
+        // Unmapping takes a while and is done without the lock.
+        drop(evicted);
+        module
+    }
+}
+
+/// Makes the memory image now and not in the first call.
+fn warm(module: &Module) {
+    if let Err(error) = module.initialize_copy_on_write_image() {
+        tracing::debug!(%error, "the memory image of a module is made at its first call");
+    }
+}
+
+async fn permit(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ModuleError> {
+    // Never closed; said as an error all the same rather than assumed.
+    semaphore
+        .clone()
+        .acquire_owned()
+        .await
+        .map_err(|e| ModuleError::Unavailable(e.to_string()))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ModuleError> + Send + 'static,
+) -> Result<T, ModuleError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| {
+        Err(ModuleError::Unavailable(format!(
+            "the compiler failed: {e}"
+        )))
+    })
+}
+
+fn unavailable(e: std::io::Error) -> ModuleError {
+    if cache::is_full(&e) {
+        ModuleError::Full
+    } else {
+        ModuleError::Unavailable(format!("the cache of compiled modules: {e}"))
+    }
+}
+
+fn lost(why: &str) -> ModuleError {
+    ModuleError::Unavailable(format!(
+        "the compiled module cannot be read back from the disk: {why}"
+    ))
+}
+
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
