@@ -1,1 +1,236 @@
-//! See the plan.
+//! Who calls: API keys, tokens of end users, the operator's token (CONTRACT 6.1).
+//!
+//! Everything that proves identity hangs on the platform's own keys: a pepper
+//! under which credentials are hashed, and the seed of the signing key. They
+//! are replicated, wrapped by the master key, so that every node of a cluster
+//! accepts the same credentials.
+
+mod api_key;
+mod jwt;
+mod keys;
+
+pub use api_key::mask_key;
+
+pub(crate) use api_key::{new_key, new_key_id};
+pub(crate) use keys::PlatformKeys;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use orama_proto::command::ApiKeyRecord;
+use orama_proto::invocation::Principal;
+use orama_proto::{ApiError, ErrorCode, Namespace};
+use ring::hmac;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use jwt::Tokens;
+
+/// Longest credential that is looked at, bytes.
+pub(crate) const CREDENTIAL_MAX_BYTES: usize = 8 * 1024;
+
+/// What checking a credential needs from the metadata.
+pub(crate) trait Directory {
+    /// The API key with this hash.
+    fn api_key(&self, hash: &[u8; 32]) -> Option<Arc<ApiKeyRecord>>;
+    /// Whether the namespace exists now.
+    fn has_namespace(&self, namespace: &Namespace) -> bool;
+}
+
+impl Directory for orama_cluster::MetaStore {
+    fn api_key(&self, hash: &[u8; 32]) -> Option<Arc<ApiKeyRecord>> {
+        orama_cluster::MetaStore::api_key(self, hash)
+    }
+    fn has_namespace(&self, namespace: &Namespace) -> bool {
+        self.namespace(namespace).is_some()
+    }
+}
+
+/// Checks and makes credentials.
+pub(crate) struct Identity {
+    pepper: hmac::Key,
+    admin: [u8; 32],
+    tokens: Tokens,
+}
+
+impl Identity {
+    /// From the platform's keys and the operator's token.
+    ///
+    /// # Errors
+    /// A text for the operator.
+    pub(crate) fn new(keys: &PlatformKeys, admin_token: &str) -> Result<Self, String> {
+        if admin_token.is_empty() || admin_token.len() > CREDENTIAL_MAX_BYTES {
+            return Err(format!(
+                "ORAMA_ADMIN_TOKEN must have 1 to {CREDENTIAL_MAX_BYTES} bytes"
+            ));
+        }
+        let pepper = hmac::Key::new(hmac::HMAC_SHA256, keys.pepper());
+        let admin = keyed_hash(&pepper, admin_token);
+        Ok(Self {
+            admin,
+            pepper,
+            tokens: Tokens::new(keys.seed())?,
+        })
+    }
+
+    /// Checks the text of a credential. Exactly two dots make a token, which
+    /// then decides; anything else is the operator's token or an API key.
+    ///
+    /// # Errors
+    /// `UNAUTHORIZED`, the same for every reason.
+    pub(crate) fn authenticate(
+        &self,
+        directory: &impl Directory,
+        credential: &str,
+    ) -> Result<Principal, ApiError> {
+        if credential.is_empty() || credential.len() > CREDENTIAL_MAX_BYTES {
+            return Err(unauthorized());
+        }
+        if looks_like_token(credential)
+            && let Some(claims) = self.tokens.verify(credential)
+        {
+            let namespace = Namespace::parse(&claims.namespace).map_err(|_| unauthorized())?;
+            if !directory.has_namespace(&namespace) {
+                return Err(unauthorized());
+            }
+            return Ok(Principal::Jwt {
+                namespace,
+                subject: claims.sub,
+                claims: claims.custom,
+            });
+        }
+        // One keyed hash serves both comparisons, and comparing hashes gives
+        // away neither the length of the operator's token nor where it differs.
+        let hash = self.hash(credential);
+        if bool::from(hash.ct_eq(&self.admin)) {
+            return Ok(Principal::Admin);
+        }
+        match directory.api_key(&hash) {
+            Some(key) => Ok(Principal::ApiKey {
+                namespace: key.namespace.clone(),
+                key_id: key.id.clone(),
+            }),
+            None => Err(unauthorized()),
+        }
+    }
+
+    /// The keyed hash under which an API key is stored.
+    pub(crate) fn hash(&self, credential: &str) -> [u8; 32] {
+        keyed_hash(&self.pepper, credential)
+    }
+
+    /// Signs a token for an end user of the namespace.
+    ///
+    /// # Errors
+    /// `VALIDATION_FAILED` naming the limit that is broken.
+    pub(crate) fn mint(
+        &self,
+        namespace: &Namespace,
+        subject: &str,
+        custom: BTreeMap<String, String>,
+        life: Duration,
+    ) -> Result<Zeroizing<String>, ApiError> {
+        self.tokens.mint(namespace, subject, custom, life)
+    }
+
+    /// The public key as a JWK set.
+    pub(crate) fn jwks(&self) -> serde_json::Value {
+        self.tokens.jwks()
+    }
+
+    /// The `exp` claim of a valid token, Unix seconds.
+    pub(crate) fn token_expiry(&self, token: &str) -> Option<u64> {
+        if token.len() > CREDENTIAL_MAX_BYTES {
+            return None;
+        }
+        self.tokens.verify(token).map(|claims| claims.exp)
+    }
+}
+
+fn keyed_hash(pepper: &hmac::Key, text: &str) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(hmac::sign(pepper, text.as_bytes()).as_ref());
+    out
+}
+
+fn looks_like_token(credential: &str) -> bool {
+    credential.bytes().filter(|b| *b == b'.').count() == 2
+}
+
+fn unauthorized() -> ApiError {
+    ApiError::new(ErrorCode::Unauthorized, "invalid credential")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use orama_proto::Timestamp;
+
+    struct Book(Vec<Arc<ApiKeyRecord>>, Vec<Namespace>);
+    impl Directory for Book {
+        fn api_key(&self, hash: &[u8; 32]) -> Option<Arc<ApiKeyRecord>> {
+            self.0.iter().find(|k| k.hash == *hash).cloned()
+        }
+        fn has_namespace(&self, namespace: &Namespace) -> bool {
+            self.1.contains(namespace)
+        }
+    }
+
+    fn identity(admin: &str) -> Identity {
+        Identity::new(&PlatformKeys::generate(), admin).unwrap()
+    }
+
+    #[test]
+    fn each_credential_is_told_apart() {
+        let identity = identity("operator");
+        let ns = Namespace::parse("default").unwrap();
+        let key = new_key(&ns);
+        let record = Arc::new(ApiKeyRecord {
+            id: new_key_id(),
+            namespace: ns.clone(),
+            hash: identity.hash(&key),
+            label: String::new(),
+            created_at: Timestamp::now(),
+        });
+        let book = Book(vec![Arc::clone(&record)], vec![ns.clone()]);
+        let check = |text: &str| identity.authenticate(&book, text);
+        assert_eq!(check("operator"), Ok(Principal::Admin));
+        let by_key = Principal::ApiKey {
+            namespace: ns.clone(),
+            key_id: record.id.clone(),
+        };
+        assert_eq!(check(&key), Ok(by_key));
+        let custom = BTreeMap::from([("role".to_owned(), "x".to_owned())]);
+        let life = Duration::from_secs(60);
+        let token = identity.mint(&ns, "0xabc", custom.clone(), life).unwrap();
+        let by_token = Principal::Jwt {
+            namespace: ns.clone(),
+            subject: "0xabc".into(),
+            claims: custom,
+        };
+        assert_eq!(check(&token), Ok(by_token));
+        assert!(identity.token_expiry(&token).is_some());
+        let long = "x".repeat(CREDENTIAL_MAX_BYTES + 1);
+        let other_ns = key.replace(":default", ":other");
+        for bad in ["", "operatoR", "a.b.c", &long, "ak_x:default", &other_ns] {
+            assert_eq!(check(bad).unwrap_err().code, ErrorCode::Unauthorized);
+        }
+        // A token outlives its namespace and is worth nothing then.
+        let empty = Book(vec![], vec![]);
+        assert!(identity.authenticate(&empty, &token).is_err());
+    }
+
+    #[test]
+    fn an_operators_token_may_contain_dots_and_not_be_empty() {
+        let book = Book(vec![], vec![]);
+        let dotted = identity("a.b.c");
+        assert_eq!(dotted.authenticate(&book, "a.b.c"), Ok(Principal::Admin));
+        assert!(Identity::new(&PlatformKeys::generate(), "").is_err());
+    }
+
+    #[test]
+    fn hashes_depend_on_the_pepper() {
+        assert_ne!(identity("a").hash("k"), identity("a").hash("k"));
+    }
+}

@@ -1,1 +1,7 @@
-//! See the plan.
+//! Invocation records on their way to disk, off the reply path. See `OVERVIEW.md`.
+
+mod actor;
+mod handle;
+mod metrics;
+
+pub(crate) use handle::{Journal, JournalOptions};

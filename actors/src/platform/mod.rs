@@ -1,6 +1,17 @@
 //! The platform as the gateway and the command line see it: one cheap handle
 //! with typed methods in front of the actors.
 
+mod deploy;
+mod functions;
+mod master_keys;
+mod secrets;
+mod services;
+mod start;
+mod status;
+mod tenants;
+mod upkeep;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +22,14 @@ use orama_proto::command::ApiKeyRecord;
 use orama_proto::function::{FunctionSpec, FunctionVersion};
 use orama_proto::invocation::{InvocationRecord, Principal, Trigger};
 use orama_proto::{ApiError, FunctionName, Namespace, RequestId, SecretName};
-use std::collections::BTreeMap;
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
+
+use crate::identity::Identity;
+use crate::journal::Journal;
+use crate::runtime::Runtime;
+use crate::vault::Vaults;
+use crate::worker::{Invoker, Modules};
 
 /// Settings of the platform.
 #[derive(Clone)]
@@ -66,6 +83,7 @@ pub struct Invoke {
 }
 
 /// An invocation that succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completed {
     /// stdout.
     pub output: Bytes,
@@ -73,9 +91,39 @@ pub struct Completed {
     pub duration_ms: u64,
 }
 
+/// What the handle points to.
+struct Inner {
+    meta: MetaStore,
+    blobs: BlobStore,
+    journal: Journal,
+    journal_store: JournalStore,
+    runtime: Runtime,
+    modules: Arc<Modules>,
+    vaults: Vaults,
+    identity: Identity,
+    invoker: Invoker,
+    /// Deploys at once; the sweep of unused modules takes all of them.
+    deploys: Semaphore,
+    /// One rotation at once.
+    rotation: Semaphore,
+    metrics: start::Metrics,
+    /// Background work, ended by a drain.
+    upkeep: parking_lot::Mutex<Vec<tokio::task::AbortHandle>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for task in self.upkeep.lock().drain(..) {
+            task.abort();
+        }
+    }
+}
+
 /// Handle of everything a node does. Cheap to clone.
 #[derive(Clone)]
-pub struct Platform {}
+pub struct Platform {
+    inner: Arc<Inner>,
+}
 
 impl Platform {
     /// Starts the actors on the current actix system; opens what is sealed.
@@ -89,12 +137,12 @@ impl Platform {
         journal: JournalStore,
         registry: &prometheus::Registry,
     ) -> Result<Self, StartError> {
-        todo!()
+        start::start(options, meta, blobs, journal, registry).await
     }
 
     /// The metadata, for reading.
     pub fn meta(&self) -> &MetaStore {
-        todo!()
+        &self.inner.meta
     }
 
     /// Checks the text of a credential: admin token, API key or JWT.
@@ -102,8 +150,11 @@ impl Platform {
     /// # Errors
     /// `UNAUTHORIZED` when it is none of these.
     pub fn authenticate(&self, credential: &str) -> Result<Principal, ApiError> {
-        todo!()
+        self.inner
+            .identity
+            .authenticate(&self.inner.meta, credential)
     }
+
     /// Validates, compiles, stores and publishes a module as the next version.
     ///
     /// # Errors
@@ -113,8 +164,9 @@ impl Platform {
         request_id: &RequestId,
         deploy: Deploy,
     ) -> Result<FunctionVersion, ApiError> {
-        todo!()
+        self.inner.deploy(request_id, deploy).await
     }
+
     /// Publishes a copy of version `to` as the next version.
     ///
     /// # Errors
@@ -127,8 +179,11 @@ impl Platform {
         to: u64,
         created_by: &str,
     ) -> Result<FunctionVersion, ApiError> {
-        todo!()
+        self.inner
+            .rollback(request_id, namespace, name, to, created_by)
+            .await
     }
+
     /// Enables or disables a function.
     ///
     /// # Errors
@@ -140,8 +195,11 @@ impl Platform {
         name: &FunctionName,
         enabled: bool,
     ) -> Result<(), ApiError> {
-        todo!()
+        self.inner
+            .set_enabled(request_id, namespace, name, enabled)
+            .await
     }
+
     /// Deletes a function or one version.
     ///
     /// # Errors
@@ -153,15 +211,19 @@ impl Platform {
         name: &FunctionName,
         version: Option<u64>,
     ) -> Result<(), ApiError> {
-        todo!()
+        self.inner
+            .delete_function(request_id, namespace, name, version)
+            .await
     }
+
     /// Runs a function on this thread, with its retries. Checks that the principal may invoke it.
     ///
     /// # Errors
     /// What the client should see.
     pub async fn invoke(&self, invoke: Invoke) -> Result<Completed, ApiError> {
-        todo!()
+        self.inner.invoker.invoke(invoke).await
     }
+
     /// Sets a secret.
     ///
     /// # Errors
@@ -173,8 +235,11 @@ impl Platform {
         name: &SecretName,
         value: Zeroizing<Vec<u8>>,
     ) -> Result<(), ApiError> {
-        todo!()
+        self.inner
+            .set_secret(request_id, namespace, name, value)
+            .await
     }
+
     /// Deletes a secret.
     ///
     /// # Errors
@@ -185,8 +250,9 @@ impl Platform {
         namespace: &Namespace,
         name: &SecretName,
     ) -> Result<(), ApiError> {
-        todo!()
+        self.inner.delete_secret(request_id, namespace, name).await
     }
+
     /// Makes a namespace and its first API key, which is answered.
     ///
     /// # Errors
@@ -196,8 +262,9 @@ impl Platform {
         request_id: &RequestId,
         namespace: &Namespace,
     ) -> Result<Zeroizing<String>, ApiError> {
-        todo!()
+        self.inner.create_namespace(request_id, namespace).await
     }
+
     /// Deletes a namespace with everything in it.
     ///
     /// # Errors
@@ -207,8 +274,9 @@ impl Platform {
         request_id: &RequestId,
         namespace: &Namespace,
     ) -> Result<(), ApiError> {
-        todo!()
+        self.inner.delete_namespace(request_id, namespace).await
     }
+
     /// Makes an API key; answers the record and the key.
     ///
     /// # Errors
@@ -219,8 +287,9 @@ impl Platform {
         namespace: &Namespace,
         label: &str,
     ) -> Result<(ApiKeyRecord, Zeroizing<String>), ApiError> {
-        todo!()
+        self.inner.create_key(request_id, namespace, label).await
     }
+
     /// Revokes an API key.
     ///
     /// # Errors
@@ -231,8 +300,9 @@ impl Platform {
         namespace: &Namespace,
         key_id: &str,
     ) -> Result<(), ApiError> {
-        todo!()
+        self.inner.revoke_key(request_id, namespace, key_id).await
     }
+
     /// Signs a token for an end user of the namespace.
     ///
     /// # Errors
@@ -244,16 +314,22 @@ impl Platform {
         custom: BTreeMap<String, String>,
         expires_in: Duration,
     ) -> Result<Zeroizing<String>, ApiError> {
-        todo!()
+        self.inner.namespace(namespace)?;
+        self.inner
+            .identity
+            .mint(namespace, subject, custom, expires_in)
     }
+
     /// The public key as a JWK set.
     pub fn jwks(&self) -> serde_json::Value {
-        todo!()
+        self.inner.identity.jwks()
     }
+
     /// The `exp` claim of a valid token, Unix seconds, for whoami.
     pub fn token_expiry(&self, token: &str) -> Option<u64> {
-        todo!()
+        self.inner.identity.token_expiry(token)
     }
+
     /// Re-wraps every data key under the active master key.
     ///
     /// # Errors
@@ -262,28 +338,33 @@ impl Platform {
         &self,
         request_id: &RequestId,
     ) -> Result<MasterKeyStatus, ApiError> {
-        todo!()
+        self.inner.rotate_master_key(request_id).await
     }
+
     /// Which master keys are still in use.
     pub fn master_key_status(&self) -> MasterKeyStatus {
-        todo!()
+        self.inner.master_key_status(0)
     }
-    /// Invocation records.
+
+    /// Invocation records. Shows every invocation of this node that was
+    /// answered before the call.
     ///
     /// # Errors
     /// What the client should see.
     pub async fn logs(&self, query: JournalQuery) -> Result<Vec<InvocationRecord>, ApiError> {
-        todo!()
+        self.inner.logs(query).await
     }
+
     /// State of the long-lived actors.
     pub async fn actors(&self) -> Vec<ActorInfo> {
-        todo!()
+        self.inner.actors()
     }
+
     /// Refuses new invocations, waits for running ones up to `limit`, writes
     /// the journal out, stops the actors and the metadata group. Answers how
     /// many invocations were still running at the end.
     pub async fn drain(&self, limit: Duration) -> usize {
-        todo!()
+        self.inner.drain(limit).await
     }
 }
 

@@ -1,8 +1,18 @@
-//! Secrets: master keys, per-namespace data keys, sealed values.
+//! Secrets: master keys, per-namespace data keys, sealed values. See `OVERVIEW.md`.
 
-use zeroize::Zeroizing;
+mod actor;
+mod envelope;
+mod handle;
+mod master;
+pub(crate) mod random;
 
-/// What the vault cannot do.
+pub use master::MasterKeys;
+
+pub(crate) use envelope::{Purpose, new_data_key, unwrap_key, wrap};
+pub(crate) use handle::{VaultOptions, Vaults};
+pub(crate) use master::{KEY_BYTES, hex};
+
+/// What the vault cannot do. No text of it ever holds key material or a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {
     /// The text of the master keys is wrong; never contains key material.
@@ -31,23 +41,7 @@ pub enum VaultError {
     /// A sealed value does not open under its data key.
     #[error("{0} cannot be opened: the data is damaged")]
     Damaged(String),
-}
-
-/// The master keys, the active one first. Zeroized when dropped; `Debug` shows ids only.
-#[derive(Clone)]
-pub struct MasterKeys {}
-
-impl MasterKeys {
-    /// Reads `id:base64[,id:base64…]`, or one bare base64 key, whose id is
-    /// derived from it. Every key must be 32 bytes, every id unique.
-    ///
-    /// # Errors
-    /// [`VaultError::MasterKeyFormat`].
-    pub fn parse(text: &str) -> Result<Self, VaultError> {
-        todo!()
-    }
-    /// A new random key in the form [`Self::parse`] reads.
-    pub fn generate() -> Zeroizing<String> {
-        todo!()
-    }
+    /// The vault does not answer, or cannot seal; try again.
+    #[error("{0}")]
+    Unavailable(String),
 }

@@ -1,0 +1,140 @@
+//! Deploying: everything that can fail comes before the one command that
+//! makes the version visible, so nothing half-made ever is.
+
+use std::time::Duration;
+
+use orama_proto::command::{MetaCommand, MetaReply};
+use orama_proto::function::FunctionVersion;
+use orama_proto::limits::WASM_MAX_BYTES;
+use orama_proto::{ApiError, ContentId, ErrorCode, RequestId};
+use tokio::sync::SemaphorePermit;
+
+use super::{Deploy, Inner};
+use crate::errors;
+
+/// Deploys at once: each compiles on all cores and holds a module in memory.
+pub(super) const DEPLOYS_AT_ONCE: usize = 2;
+/// How long a deploy waits for its turn.
+const TURN_WITHIN: Duration = Duration::from_secs(30);
+
+impl Inner {
+    pub(super) async fn deploy(
+        &self,
+        request_id: &RequestId,
+        deploy: Deploy,
+    ) -> Result<FunctionVersion, ApiError> {
+        let result = self.try_deploy(request_id, deploy).await;
+        let label = match &result {
+            Ok(_) => "ok",
+            Err(error) if error.code.status() < 500 => "refused",
+            Err(_) => "failed",
+        };
+        self.metrics.deploys.with_label_values(&[label]).inc();
+        result
+    }
+
+    async fn try_deploy(
+        &self,
+        request_id: &RequestId,
+        deploy: Deploy,
+    ) -> Result<FunctionVersion, ApiError> {
+        let Deploy {
+            namespace,
+            name,
+            spec,
+            wasm,
+            created_by,
+        } = deploy;
+        spec.validate()?;
+        check_size(wasm.len())?;
+        self.namespace(&namespace)?;
+        // Held to the end, so that the sweep of unused modules, which takes
+        // every turn, cannot come between storing a module and referring to it.
+        let _turn = self.deploy_turn().await?;
+        let hashed = wasm.clone();
+        let wasm_cid = tokio::task::spawn_blocking(move || ContentId::of(&hashed))
+            .await
+            .map_err(|_| errors::unexpected("hashing a module was interrupted"))?;
+        let wasm_bytes = wasm.len() as u64;
+        self.runtime
+            .prepare(wasm_cid, wasm.clone())
+            .await
+            .and_then(|module| module.check(&spec))
+            .map_err(errors::module_at_deploy)?;
+        let stored = self.blobs.put(wasm).await;
+        if stored.map_err(|e| errors::blob_at_deploy(&e))? != wasm_cid {
+            return Err(errors::unexpected("a blob was stored under another name"));
+        }
+        let command = MetaCommand::DeployFunction {
+            namespace,
+            name,
+            new_function_id: uuid::Uuid::new_v4().to_string(),
+            wasm_cid,
+            wasm_bytes,
+            spec,
+            created_by,
+        };
+        self.publish(request_id, command).await
+    }
+
+    async fn deploy_turn(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        match tokio::time::timeout(TURN_WITHIN, self.deploys.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) => Err(ApiError::new(
+                ErrorCode::ServiceUnavailable,
+                "this node is shutting down",
+            )),
+            Err(_) => Err(ApiError::new(
+                ErrorCode::ServiceUnavailable,
+                format!("{DEPLOYS_AT_ONCE} deploys are running on this node; try again"),
+            )
+            .after(5.0)),
+        }
+    }
+
+    /// A change that makes a version.
+    pub(super) async fn publish(
+        &self,
+        request_id: &RequestId,
+        command: MetaCommand,
+    ) -> Result<FunctionVersion, ApiError> {
+        match self.meta.propose(request_id, command).await {
+            Ok(MetaReply::Version(version)) => {
+                tracing::info!(
+                    %request_id,
+                    namespace = %version.namespace,
+                    function = %version.name,
+                    version = version.version,
+                    "version published"
+                );
+                Ok(*version)
+            }
+            Ok(_) => Err(errors::unexpected("publishing a version answered none")),
+            Err(error) => Err(errors::propose(error)),
+        }
+    }
+}
+
+fn check_size(bytes: usize) -> Result<(), ApiError> {
+    match bytes {
+        0 => Err(ApiError::validation("WASM bytecode required")),
+        1..=WASM_MAX_BYTES => Ok(()),
+        _ => Err(ApiError::new(
+            ErrorCode::PayloadTooLarge,
+            format!("the module has {bytes} bytes, the limit is {WASM_MAX_BYTES}"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_have_one_byte_to_32_mib() {
+        let status = |bytes| check_size(bytes).map_err(|e| e.code.status());
+        assert_eq!(status(0), Err(400));
+        assert_eq!(status(WASM_MAX_BYTES), Ok(()));
+        assert_eq!(status(WASM_MAX_BYTES + 1), Err(413));
+    }
+}

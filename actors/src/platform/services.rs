@@ -1,0 +1,42 @@
+//! What host functions get from the node.
+
+use orama_cluster::MetaStore;
+use orama_proto::{Namespace, SecretName};
+use zeroize::Zeroizing;
+
+use crate::runtime::{BoxFuture, HostServices};
+use crate::vault::{VaultError, Vaults};
+
+/// The node, as guests may use it.
+pub(super) struct NodeServices {
+    pub(super) meta: MetaStore,
+    pub(super) vaults: Vaults,
+}
+
+impl HostServices for NodeServices {
+    fn secret<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        name: &'a SecretName,
+    ) -> BoxFuture<'a, Result<Option<Zeroizing<Vec<u8>>>, String>> {
+        Box::pin(async move {
+            let (Some(entry), Some(sealed)) = (
+                self.meta.namespace(namespace),
+                self.meta.secret(namespace, name),
+            ) else {
+                return Ok(None);
+            };
+            match self.vaults.open(&entry, name, &sealed).await {
+                Ok(value) => Ok(Some(value)),
+                Err(VaultError::Unavailable(cause)) => {
+                    tracing::warn!(%namespace, secret = %name, cause, "a secret cannot be opened now");
+                    Err(format!("secret {name:?} is not available now"))
+                }
+                Err(error) => {
+                    tracing::error!(%namespace, secret = %name, %error, "a secret cannot be opened");
+                    Err(format!("secret {name:?} cannot be opened; set it again"))
+                }
+            }
+        })
+    }
+}

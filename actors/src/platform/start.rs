@@ -1,0 +1,174 @@
+//! From settings and open stores to a platform that runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use orama_cluster::{BlobStore, JournalStore, MetaStore};
+use orama_proto::RequestId;
+use orama_proto::command::MetaCommand;
+use prometheus::{IntCounterVec, Opts, Registry};
+use tokio::sync::Semaphore;
+
+use super::deploy::DEPLOYS_AT_ONCE;
+use super::services::NodeServices;
+use super::{Inner, Platform, PlatformOptions, StartError, master_keys, upkeep};
+use crate::identity::{Identity, PlatformKeys};
+use crate::journal::{Journal, JournalOptions};
+use crate::runtime::{HostServices, Runtime, RuntimeOptions};
+use crate::vault::{MasterKeys, VaultError, VaultOptions, Vaults};
+use crate::worker::{self, Admission, Invoker, Limits, Modules, Workers};
+
+/// Loaded modules kept in memory.
+pub(super) const LOADED_MODULES_MAX: usize = 512;
+
+/// What the facade itself counts.
+pub(super) struct Metrics {
+    pub(super) deploys: IntCounterVec,
+    pub(super) rewrapped: prometheus::IntCounter,
+}
+
+impl Metrics {
+    fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Self {
+            deploys: IntCounterVec::new(
+                Opts::new("orama_deploys_total", "Deploys that ended, by result."),
+                &["result"],
+            )?,
+            rewrapped: prometheus::IntCounter::new(
+                "orama_keys_rewrapped_total",
+                "Keys re-wrapped under another master key.",
+            )?,
+        };
+        registry.register(Box::new(metrics.deploys.clone()))?;
+        registry.register(Box::new(metrics.rewrapped.clone()))?;
+        Ok(metrics)
+    }
+}
+
+impl From<prometheus::Error> for StartError {
+    fn from(error: prometheus::Error) -> Self {
+        Self::Other(format!("metrics: {error}"))
+    }
+}
+
+pub(super) async fn start(
+    options: PlatformOptions,
+    meta: MetaStore,
+    blobs: BlobStore,
+    journal_store: JournalStore,
+    registry: &Registry,
+) -> Result<Platform, StartError> {
+    if actix::System::try_current().is_none() {
+        let text = "the platform must be started within an actix system";
+        return Err(StartError::Other(text.to_owned()));
+    }
+    for (name, value) in [
+        ("max_running", options.max_running),
+        (
+            "max_running_per_namespace",
+            options.max_running_per_namespace,
+        ),
+    ] {
+        if value == 0 {
+            return Err(StartError::Other(format!("{name} must be at least 1")));
+        }
+    }
+    // Before anything else is started: a node that cannot open what exists must not run.
+    let masters = options.master_keys.clone();
+    master_keys::check(
+        &masters,
+        &meta.namespace_entries(),
+        meta.platform_keys().as_deref(),
+    )?;
+    let keys = platform_keys(&masters, &meta).await?;
+    let identity = Identity::new(&keys, &options.admin_token).map_err(StartError::Other)?;
+    drop(keys);
+
+    let runtime = Runtime::new(
+        RuntimeOptions {
+            compiled_dir: options.compiled_dir.clone(),
+            max_instances: u32::try_from(options.max_running).unwrap_or(u32::MAX),
+            max_loaded_modules: LOADED_MODULES_MAX,
+        },
+        registry,
+    )?;
+    let vaults = Vaults::start(masters, VaultOptions::default(), registry)?;
+    let journal = Journal::start(journal_store.clone(), JournalOptions::default(), registry)?;
+    let modules = Arc::new(Modules::new(runtime.clone(), blobs.clone()));
+    let metrics = Arc::new(worker::Metrics::register(registry)?);
+    let limits = Limits {
+        running: options.max_running,
+        per_namespace: options.max_running_per_namespace,
+        queued_per_namespace: options.max_queued_per_namespace,
+        wait: options.max_queue_wait,
+    };
+    let services: Arc<dyn HostServices> = Arc::new(NodeServices {
+        meta: meta.clone(),
+        vaults: vaults.clone(),
+    });
+    let invoker = Invoker {
+        meta: meta.clone(),
+        runtime: runtime.clone(),
+        modules: Arc::clone(&modules),
+        admission: Admission::new(limits, Arc::clone(&metrics)),
+        workers: Workers::new(),
+        journal: journal.clone(),
+        services,
+        metrics,
+    };
+    let inner = Arc::new(Inner {
+        meta,
+        blobs,
+        journal,
+        journal_store,
+        runtime,
+        modules,
+        vaults,
+        identity,
+        invoker,
+        deploys: Semaphore::new(DEPLOYS_AT_ONCE),
+        rotation: Semaphore::new(1),
+        metrics: Metrics::register(registry)?,
+        upkeep: parking_lot::Mutex::new(Vec::new()),
+    });
+    upkeep::start(&inner);
+    let status = inner.master_key_status(0);
+    log_master_keys(&status.active, &status.wrapped_by);
+    Ok(Platform { inner })
+}
+
+fn log_master_keys(active: &str, wrapped_by: &BTreeMap<String, u64>) {
+    tracing::info!(active, "master keys open everything that is sealed");
+    let older: u64 = wrapped_by
+        .iter()
+        .filter(|(id, _)| *id != active)
+        .map(|(_, count)| count)
+        .sum();
+    if older > 0 {
+        tracing::warn!(
+            active,
+            older,
+            "keys are still wrapped by an older master key; rotate to finish the change"
+        );
+    }
+}
+
+/// The cluster's own keys, made when it has none. Several nodes may try at
+/// once; whoever's are replicated first, everyone reads.
+async fn platform_keys(masters: &MasterKeys, meta: &MetaStore) -> Result<PlatformKeys, StartError> {
+    if meta.platform_keys().is_none() {
+        let sealed = PlatformKeys::generate().wrap(masters)?;
+        meta.propose(
+            &RequestId::random(),
+            MetaCommand::InitPlatformKeys { sealed },
+        )
+        .await
+        .map_err(|error| {
+            StartError::Other(format!("the cluster's keys cannot be made: {error}"))
+        })?;
+    }
+    match meta.platform_keys() {
+        Some(wrapped) => Ok(PlatformKeys::unwrap(masters, &wrapped)?),
+        None => Err(VaultError::Unavailable("the cluster has no keys".to_owned()).into()),
+    }
+}
