@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// A client without proxies and without redirects, for plain HTTP.
-pub(crate) fn http_client() -> reqwest::Client {
+pub fn http_client() -> reqwest::Client {
     // reqwest is built without a crypto provider of its own and refuses to be made without one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()

@@ -17,7 +17,7 @@ mod rng;
 
 pub use check::{await_record, await_records, expect_failure, expect_success};
 pub use cli::Orama;
-pub use client::{Deploy, Reply, Tenant};
+pub use client::{Deploy, Reply, Tenant, http_client};
 pub use node::{Node, NodeBuilder, Refusal, master_key, orama_binary, target_dir};
 pub use rng::Rng;
 
