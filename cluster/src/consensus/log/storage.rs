@@ -88,6 +88,13 @@ impl GroupLog {
         *self.limit.lock() = limit;
     }
 
+    /// The same log, purged without regard to snapshots.
+    #[cfg(test)]
+    pub(crate) fn without_limit(mut self) -> Self {
+        self.limit = Arc::new(Mutex::new(PurgeLimit::Unlimited));
+        self
+    }
+
     /// Entries with `from <= index < to`, at most `bytes` of them but one at
     /// least, and the index after the last one that was looked at. Blocks when
     /// they are not in memory.
