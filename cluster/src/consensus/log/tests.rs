@@ -56,7 +56,10 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         self.0 >> 33
     }
     fn below(&mut self, n: u64) -> u64 {
@@ -195,11 +198,14 @@ impl Model {
     }
 }
 
+/// How many operations were acknowledged, and what the disk then holds.
+type Picture = (u64, Vec<u8>);
+
 /// A disk that takes a picture of what a power cut would leave at random calls.
 #[derive(Debug, Clone)]
 struct Camera {
     disk: Backend,
-    taken: Arc<Mutex<Vec<(u64, Vec<u8>)>>>,
+    taken: Arc<Mutex<Vec<Picture>>>,
     random: Arc<Mutex<u64>>,
     /// How many operations were acknowledged when a picture is taken.
     acknowledged: Arc<AtomicU64>,
@@ -358,7 +364,9 @@ async fn a_full_disk_acknowledges_nothing_and_stops_the_log() {
         let mut group = log.group(GROUP).unwrap();
         append(&mut group, vec![entry(1, 0, 100)]).await.unwrap();
         backend.0.lock().fail = Some(kind);
-        let error = append(&mut group, vec![entry(1, 1, 100)]).await.unwrap_err();
+        let error = append(&mut group, vec![entry(1, 1, 100)])
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), kind);
         match halt {
             Some(halt) => assert_eq!(log.halt().get(), Some(&halt)),
@@ -379,15 +387,28 @@ async fn a_full_disk_acknowledges_nothing_and_stops_the_log() {
 async fn groups_do_not_see_each_other() {
     let backend = Backend::default();
     let log = open(&backend).unwrap();
-    let (mut a, mut b) = (log.group(GroupId(1)).unwrap(), log.group(GroupId(2)).unwrap());
-    append(&mut a, (0..9).map(|i| entry(1, i, 10)).collect()).await.unwrap();
-    append(&mut b, (0..4).map(|i| entry(7, i, 10)).collect()).await.unwrap();
+    let (mut a, mut b) = (
+        log.group(GroupId(1)).unwrap(),
+        log.group(GroupId(2)).unwrap(),
+    );
+    append(&mut a, (0..9).map(|i| entry(1, i, 10)).collect())
+        .await
+        .unwrap();
+    append(&mut b, (0..4).map(|i| entry(7, i, 10)).collect())
+        .await
+        .unwrap();
     a.purge(position(1, 5).into()).await.unwrap();
     b.truncate_after(Some(position(7, 1).into())).await.unwrap();
     log.close().await.unwrap();
     let log = open(&Backend::over(backend.0.lock().synced.clone())).unwrap();
-    let (mut a, mut b) = (log.group(GroupId(1)).unwrap(), log.group(GroupId(2)).unwrap());
-    assert_eq!(read_all(&mut a).await.keys().copied().collect::<Vec<_>>(), [6, 7, 8]);
+    let (mut a, mut b) = (
+        log.group(GroupId(1)).unwrap(),
+        log.group(GroupId(2)).unwrap(),
+    );
+    assert_eq!(
+        read_all(&mut a).await.keys().copied().collect::<Vec<_>>(),
+        [6, 7, 8]
+    );
     assert_eq!(read_all(&mut b).await.len(), 2);
     assert!(log.group(GroupId(3)).unwrap().is_pristine());
 }
@@ -397,14 +418,30 @@ async fn reads_are_capped_by_bytes_and_give_one_entry_at_least() {
     let log = open(&Backend::default()).unwrap();
     let mut group = log.group(GROUP).unwrap();
     for i in 0..12 {
-        append(&mut group, vec![entry(1, i, 900 << 10)]).await.unwrap();
+        append(&mut group, vec![entry(1, i, 900 << 10)])
+            .await
+            .unwrap();
     }
     // The oldest are only on disk now, the newest in memory; both are capped.
     assert_eq!(group.limited_get_log_entries(0, 12).await.unwrap().len(), 1);
-    assert_eq!(group.limited_get_log_entries(10, 12).await.unwrap().len(), 1);
-    assert!(group.limited_get_log_entries(5, 5).await.unwrap().is_empty());
+    assert_eq!(
+        group.limited_get_log_entries(10, 12).await.unwrap().len(),
+        1
+    );
+    assert!(
+        group
+            .limited_get_log_entries(5, 5)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     use futures::TryStreamExt;
-    let all: Vec<_> = group.entries_stream(0..12).await.try_collect().await.unwrap();
+    let all: Vec<_> = group
+        .entries_stream(0..12)
+        .await
+        .try_collect()
+        .await
+        .unwrap();
     let indices: Vec<_> = all.iter().map(|e| e.log_id.index).collect();
     assert_eq!(indices, (0..12).collect::<Vec<_>>());
 }
@@ -415,17 +452,28 @@ async fn many_appends_share_a_sync() {
     let log = open(&backend).unwrap();
     let mut group = log.group(GROUP).unwrap();
     let before = backend.0.lock().syncs;
-    let mut waiting = Vec::new();
-    {
-        // The writer cannot sync while the disk is held, so a queue builds up.
-        let held = backend.0.lock();
-        for i in 0..500 {
-            let (tx, rx) = Types::oneshot();
-            group.append([entry(1, i, 100)], IOFlushed::signal(tx)).await.unwrap();
-            waiting.push(rx);
-        }
+    // The writer cannot sync while the gate is closed, so a queue builds up.
+    let gate = Arc::clone(&backend.0);
+    let (closed, is_closed) = std::sync::mpsc::channel();
+    let (open_it, opened) = std::sync::mpsc::channel::<()>();
+    let keeper = std::thread::spawn(move || {
+        let held = gate.lock();
+        closed.send(()).unwrap();
+        opened.recv().unwrap();
         drop(held);
+    });
+    is_closed.recv().unwrap();
+    let mut waiting = Vec::new();
+    for i in 0..500 {
+        let (tx, rx) = Types::oneshot();
+        group
+            .append([entry(1, i, 100)], IOFlushed::signal(tx))
+            .await
+            .unwrap();
+        waiting.push(rx);
     }
+    open_it.send(()).unwrap();
+    keeper.join().unwrap();
     for rx in waiting {
         rx.await.unwrap().unwrap();
     }
@@ -463,7 +511,9 @@ async fn rot_in_the_file_is_an_error_and_never_a_loss() {
     // Anywhere in the file, and surely in entries.
     let needle = [7u8; 200];
     let inside = good.windows(200).position(|w| w == needle).unwrap();
-    let mut places: Vec<usize> = (0..150).map(|_| random.below(good.len() as u64) as usize).collect();
+    let mut places: Vec<usize> = (0..150)
+        .map(|_| random.below(good.len() as u64) as usize)
+        .collect();
     places.extend([inside, inside + 150]);
     for at in places {
         let mut bad = good.clone();
@@ -477,5 +527,8 @@ async fn rot_in_the_file_is_an_error_and_never_a_loss() {
             }
         }
     }
-    assert!(refused >= 2 && named == refused, "{refused} refused, {named} named");
+    assert!(
+        refused >= 2 && named == refused,
+        "{refused} refused, {named} named"
+    );
 }
