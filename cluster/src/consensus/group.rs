@@ -113,14 +113,12 @@ async fn open_storage(
             let recovered = recover(&paths, id, node, &log, machine.as_ref())?;
             Ok((log, recovered))
         };
-        let result = tokio::task::spawn_blocking(work)
-            .await
-            .unwrap_or_else(|e| {
-                Err(StorageFault::Start {
-                    group: id,
-                    what: e.to_string(),
-                })
-            });
+        let result = tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| {
+            Err(StorageFault::Start {
+                group: id,
+                what: e.to_string(),
+            })
+        });
         match result {
             Err(StorageFault::Busy { .. }) if start.elapsed() < within => {
                 tokio::time::sleep(BUSY_PAUSE).await;
@@ -169,8 +167,7 @@ impl Group {
     ) -> Result<Self, OpenFault> {
         let start = Instant::now();
         let within = options.ready_within;
-        let (log, recovered) =
-            open_storage(paths, id, node, &machine, &metrics, within).await?;
+        let (log, recovered) = open_storage(paths, id, node, &machine, &metrics, within).await?;
         if recovered.rebuilt {
             let labels = [id.to_string()];
             metrics.rebuilds.with_label_values(&labels).inc();
@@ -193,12 +190,7 @@ impl Group {
             metrics: metrics.clone(),
         };
         machine.publish();
-        let failed = |what: String| {
-            OpenFault::Storage(StorageFault::Start {
-                group: id,
-                what,
-            })
-        };
+        let failed = |what: String| OpenFault::Storage(StorageFault::Start { group: id, what });
         let config = config(id, options)?;
         let raft = Raft::new(node.0, config, NoPeers, recovered.log, machine)
             .await
@@ -283,9 +275,18 @@ impl Group {
                     let applied = now.last_applied.as_ref().map_or(0, |at| at.index);
                     let last = now.last_log_index.unwrap_or(0);
                     let labels = [group.as_str()];
-                    metrics.applied_index.with_label_values(&labels).set(number(applied));
-                    metrics.last_log_index.with_label_values(&labels).set(number(last));
-                    metrics.term.with_label_values(&labels).set(number(now.current_term));
+                    metrics
+                        .applied_index
+                        .with_label_values(&labels)
+                        .set(number(applied));
+                    metrics
+                        .last_log_index
+                        .with_label_values(&labels)
+                        .set(number(last));
+                    metrics
+                        .term
+                        .with_label_values(&labels)
+                        .set(number(now.current_term));
                 }
                 // Ends with the group.
                 if changes.changed().await.is_err() {
@@ -296,7 +297,11 @@ impl Group {
     }
 
     fn stopped(&self, fallback: &str) -> ProposeFault {
-        let reason = self.inner.halt.get().or_else(|| self.inner.log.halt().get());
+        let reason = self
+            .inner
+            .halt
+            .get()
+            .or_else(|| self.inner.log.halt().get());
         match reason {
             Some(Halt::Full) => ProposeFault::Full,
             Some(Halt::Broken(what)) => ProposeFault::Stopped(what.clone()),

@@ -19,8 +19,8 @@ use super::metrics::Metrics;
 use super::snapshot::{SnapshotFile, SnapshotStore};
 use super::state::{Change, GroupState, Pair, StateDb};
 use super::types::{
-    MembershipRecord, Position, RaftEntry, RaftLogId, RaftMembership, RaftSnapshot, RaftSnapshotMeta, Reply,
-    Types,
+    MembershipRecord, Position, RaftEntry, RaftLogId, RaftMembership, RaftSnapshot,
+    RaftSnapshotMeta, Reply, Types,
 };
 
 /// So many entries go into one batch of the state at most.
@@ -177,7 +177,10 @@ impl RaftStateMachine<Types> for GroupMachine {
         let pairs = self.state.pairs();
         if !force {
             let size: u64 = pairs.as_ref().map_or(0, |pairs| {
-                pairs.iter().map(|(k, v)| (k.len() + v.len() + 8) as u64).sum()
+                pairs
+                    .iter()
+                    .map(|(k, v)| (k.len() + v.len() + 8) as u64)
+                    .sum()
             });
             // A failed snapshot would stop the group; without one the log just grows.
             if !disk::has_room(&self.snapshot_dir, size) {
@@ -206,7 +209,8 @@ impl RaftStateMachine<Types> for GroupMachine {
                 .write(header.at, header.membership.clone(), &pairs)?;
             self.snapshots.keep_newest_only()?;
             // The log ahead of it came from a leader, which can send it again.
-            self.log.limit_purge(super::log::PurgeLimit::Snapshot(header.at));
+            self.log
+                .limit_purge(super::log::PurgeLimit::Snapshot(header.at));
         }
         self.state
             .replace(&pairs, header.at, header.membership.clone())?;
@@ -217,9 +221,7 @@ impl RaftStateMachine<Types> for GroupMachine {
         Ok(())
     }
 
-    async fn get_current_snapshot(
-        &mut self,
-    ) -> io::Result<Option<RaftSnapshot<SnapshotFile>>> {
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot<SnapshotFile>>> {
         Ok(self.snapshots.newest().map(|file| openraft::Snapshot {
             meta: file.meta(),
             snapshot: file,
@@ -242,9 +244,7 @@ pub(crate) struct Builder {
 impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotFile;
 
-    async fn build_snapshot(
-        &mut self,
-    ) -> io::Result<RaftSnapshot<SnapshotFile>> {
+    async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot<SnapshotFile>> {
         let pairs = self
             .pairs
             .take()

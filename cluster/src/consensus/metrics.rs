@@ -36,8 +36,7 @@ impl Metrics {
             Ok::<_, prometheus::Error>(counter)
         };
         let histogram = |name: &str, help: &str, buckets: Vec<f64>| {
-            let histogram =
-                Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
             registry.register(Box::new(histogram.clone()))?;
             Ok::<_, prometheus::Error>(histogram)
         };
@@ -51,7 +50,10 @@ impl Metrics {
         )?;
         registry.register(Box::new(commit_seconds.clone()))?;
         Ok(Self {
-            applied_index: gauge("orama_raft_applied_index", "Index of the last applied entry.")?,
+            applied_index: gauge(
+                "orama_raft_applied_index",
+                "Index of the last applied entry.",
+            )?,
             last_log_index: gauge(
                 "orama_raft_last_log_index",
                 "Index of the last entry of the log.",

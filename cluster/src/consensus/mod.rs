@@ -19,12 +19,20 @@ mod state;
 mod suite;
 mod types;
 
-pub(crate) use group::{
-    ENTRY_MAX_BYTES, Group, GroupOptions, OpenFault, ProposeFault,
-};
+pub(crate) use group::{ENTRY_MAX_BYTES, Group, GroupOptions, OpenFault, ProposeFault};
 pub(crate) use machine::{Applied, Machine};
 pub(crate) use metrics::Metrics;
 pub(crate) use recover::Paths;
 pub(crate) use state::Change;
 #[cfg(test)]
 pub(crate) use state::state_hash;
+
+/// The ends of the metadata group's log in a file that nobody has open:
+/// everything up to the first index is purged, the second is the last.
+#[cfg(test)]
+pub(crate) fn log_ends(path: &std::path::Path) -> (Option<u64>, Option<u64>) {
+    let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+    let log = log::RaftLog::open(path, &metrics).unwrap();
+    let (purged, last) = log.group(orama_proto::GroupId::META).unwrap().ends();
+    (purged.map(|at| at.index), last.map(|at| at.index))
+}

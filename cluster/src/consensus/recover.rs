@@ -151,7 +151,9 @@ impl Recovery<'_> {
     ) -> Result<Result<(), Unusable>, StorageFault> {
         let Some(at) = at else {
             return Ok(match purged {
-                Some(p) => Err(Unusable(format!("it is empty and the log starts after {p}"))),
+                Some(p) => Err(Unusable(format!(
+                    "it is empty and the log starts after {p}"
+                ))),
                 None => Ok(()),
             });
         };
@@ -181,9 +183,8 @@ impl Recovery<'_> {
         let group = self.group;
         let (purged, _) = self.log.ends();
         // The newest valid one reaches farthest; if it does not suffice, none does.
-        let bridge = snapshot.filter(|s| {
-            purged.is_none_or(|p| s.header.at.is_some_and(|at| at.index >= p.index))
-        });
+        let bridge = snapshot
+            .filter(|s| purged.is_none_or(|p| s.header.at.is_some_and(|at| at.index >= p.index)));
         if let (None, Some(purged)) = (&bridge, purged) {
             return Err(StorageFault::NoBridge {
                 group,
@@ -207,9 +208,8 @@ impl Recovery<'_> {
             Some(file) => file.pairs().map_err(|e| StorageFault::io(&file.path, e))?,
             None => Vec::new(),
         };
-        let membership = bridge.map_or_else(MembershipRecord::default, |s| {
-            s.header.membership.clone()
-        });
+        let membership =
+            bridge.map_or_else(MembershipRecord::default, |s| s.header.membership.clone());
         state
             .replace(&pairs, from, membership)
             .map_err(|e| StorageFault::io(&self.paths.state, e))?;

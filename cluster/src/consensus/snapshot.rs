@@ -145,7 +145,9 @@ fn verify(path: &Path) -> io::Result<Header> {
     let mut left = body;
     let mut buffer = vec![0; 64 << 10];
     while left > 0 {
-        let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let want = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
         let chunk = buffer
             .get_mut(..want)
             .ok_or_else(|| damaged("it is too long"))?;
@@ -331,7 +333,10 @@ fn write_file<'a>(
     }
     let sum = file.hash.digest128().to_be_bytes();
     file.out.write_all(&sum)?;
-    file.out.into_inner().map_err(|e| e.into_error())?.sync_all()
+    file.out
+        .into_inner()
+        .map_err(|e| e.into_error())?
+        .sync_all()
 }
 
 #[cfg(test)]
@@ -389,6 +394,9 @@ mod tests {
             assert!(verify(&file.path).is_err(), "cut at {i}");
         }
         let (store, refused) = SnapshotStore::open(dir.path(), GroupId::META).unwrap();
-        assert!(store.newest().is_none() && refused.len() == 1, "{refused:?}");
+        assert!(
+            store.newest().is_none() && refused.len() == 1,
+            "{refused:?}"
+        );
     }
 }

@@ -8,7 +8,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use orama_proto::{GroupId, NodeId};
 use tempfile::TempDir;
 
-use super::log::{GroupLog, PurgeLimit, RaftLog};
+use super::log::{GroupLog, RaftLog};
 use super::machine::{Applied, GroupMachine, Machine, Published};
 use super::metrics::Metrics;
 use super::recover::{Paths, recover};
@@ -41,8 +41,6 @@ impl StoreBuilder<Types, GroupLog, GroupMachine, (TempDir, RaftLog)> for Stores 
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
         let log = RaftLog::open(&paths.log, &metrics).unwrap();
         let found = recover(&paths, GroupId(3), NodeId(0), &log, &NoCommands).unwrap();
-        // The suite purges without ever building a snapshot.
-        found.log.limit_purge(PurgeLimit::Unlimited);
         let machine = GroupMachine {
             group: GroupId(3),
             state: found.state,
@@ -54,7 +52,8 @@ impl StoreBuilder<Types, GroupLog, GroupMachine, (TempDir, RaftLog)> for Stores 
             halt: log.halt().clone(),
             metrics,
         };
-        Ok(((dir, log), found.log, machine))
+        // The suite purges what no two snapshots cover.
+        Ok(((dir, log), found.log.without_limit(), machine))
     }
 }
 

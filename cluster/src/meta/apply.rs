@@ -236,7 +236,11 @@ impl Step<'_> {
                 let space = self.space(&namespace)?;
                 if !space.secrets.contains_key(&name) {
                     let count = space.secrets.len();
-                    limit("secrets of a namespace", count, limits::SECRETS_PER_NAMESPACE)?;
+                    limit(
+                        "secrets of a namespace",
+                        count,
+                        limits::SECRETS_PER_NAMESPACE,
+                    )?;
                 }
                 let key = keys::secret(&namespace, &name);
                 let stored = Arc::new(value.clone());
@@ -375,7 +379,10 @@ impl Step<'_> {
                 }
                 Ok(MetaReply::Done)
             }
-            other => Err(Stop::Fault(format!("{} is no function command", super::name_of(&other)))),
+            other => Err(Stop::Fault(format!(
+                "{} is no function command",
+                super::name_of(&other)
+            ))),
         }
     }
 

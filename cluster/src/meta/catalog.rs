@@ -71,9 +71,7 @@ impl Catalog {
     ///
     /// # Errors
     /// A text naming the pair that is not understood.
-    pub(super) fn load(
-        pairs: &mut dyn Iterator<Item = (&[u8], &[u8])>,
-    ) -> Result<Self, String> {
+    pub(super) fn load(pairs: &mut dyn Iterator<Item = (&[u8], &[u8])>) -> Result<Self, String> {
         let mut catalog = Self::default();
         let mut later = Vec::new();
         for (key, value) in pairs {
@@ -118,7 +116,9 @@ impl Catalog {
                     .functions
                     .get_mut(name)
                     .ok_or_else(|| format!("function {name} has versions and no counter"))?;
-                function.versions.insert(version.version, Arc::from(version));
+                function
+                    .versions
+                    .insert(version.version, Arc::from(version));
             }
             Item::Key(key) => {
                 let key = Arc::new(key);

@@ -87,7 +87,6 @@ pub struct NamespaceEntry {
     pub created_at: Timestamp,
 }
 
-
 /// A command's name, for logs.
 fn name_of(command: &MetaCommand) -> &'static str {
     match command {

@@ -237,7 +237,10 @@ impl MetaStore {
     pub fn api_keys(&self, namespace: &Namespace) -> Vec<Arc<ApiKeyRecord>> {
         let mut keys: Vec<_> = self.read(|c| {
             let space = c.spaces.get(namespace);
-            space.into_iter().flat_map(|s| s.keys.values().cloned()).collect()
+            space
+                .into_iter()
+                .flat_map(|s| s.keys.values().cloned())
+                .collect()
         });
         keys.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         keys
@@ -252,7 +255,10 @@ impl MetaStore {
     pub fn secrets(&self, namespace: &Namespace) -> Vec<SecretName> {
         self.read(|c| {
             let space = c.spaces.get(namespace);
-            space.into_iter().flat_map(|s| s.secrets.keys().cloned()).collect()
+            space
+                .into_iter()
+                .flat_map(|s| s.secrets.keys().cloned())
+                .collect()
         })
     }
 

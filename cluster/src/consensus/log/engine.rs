@@ -12,9 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use orama_proto::GroupId;
-use redb::{
-    Database, DatabaseError, Durability, ReadableDatabase, StorageBackend, TableDefinition,
-};
+use redb::{Database, DatabaseError, Durability, ReadableDatabase, TableDefinition};
 use serde::de::DeserializeOwned;
 
 use crate::consensus::cell;
@@ -125,7 +123,7 @@ impl Engine {
 
     /// The same over a storage of the caller's choice.
     #[cfg(test)]
-    pub(super) fn open_backend(backend: impl StorageBackend) -> Result<Self, StorageFault> {
+    pub(super) fn open_backend(backend: impl redb::StorageBackend) -> Result<Self, StorageFault> {
         Self::build(Path::new("(memory)"), |b| b.create_with_backend(backend))
     }
 
@@ -162,9 +160,7 @@ impl Engine {
             Err(other) => return Err(damaged(other.to_string())),
         };
         let engine = Self { db: Arc::new(db) };
-        engine
-            .prepare()
-            .map_err(|e| StorageFault::io(path, e))?;
+        engine.prepare().map_err(|e| StorageFault::io(path, e))?;
         Ok(engine)
     }
 
@@ -180,14 +176,18 @@ impl Engine {
     /// Makes all of `ops`, in order, durable in one commit.
     pub(super) fn commit(&self, ops: &[Op]) -> io::Result<()> {
         let mut txn = self.db.begin_write().map_err(io_error)?;
-        txn.set_durability(Durability::Immediate).map_err(io::Error::other)?;
+        txn.set_durability(Durability::Immediate)
+            .map_err(io::Error::other)?;
         txn.set_two_phase_commit(true);
         {
             let mut entries = txn.open_table(ENTRIES).map_err(io_error)?;
             let mut marks = txn.open_table(MARKS).map_err(io_error)?;
             for op in ops {
                 match op {
-                    Op::Append { group, entries: new } => {
+                    Op::Append {
+                        group,
+                        entries: new,
+                    } => {
                         for (index, cell) in new {
                             let key = entry_key(*group, *index);
                             entries

@@ -16,9 +16,9 @@ use orama_proto::GroupId;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use self::engine::{Engine, Mark, Op};
+use self::engine::{Engine, Mark};
 use self::tail::Tail;
-use self::writer::{Done, Request};
+use self::writer::Request;
 use super::fault::{HaltReason, StorageFault};
 use super::metrics::Metrics;
 use super::types::{Position, VoteRecord};

@@ -13,10 +13,10 @@ use orama_proto::GroupId;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+use super::PurgeLimit;
 use super::engine::{self, Engine, Mark, Op};
 use super::tail::Tail;
 use super::writer::{Done, Request};
-use super::PurgeLimit;
 use crate::consensus::cell;
 use crate::consensus::fault::StorageFault;
 use crate::consensus::types::{
@@ -37,7 +37,10 @@ pub(crate) struct GroupLog {
 }
 
 fn stopped() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "the writer of the Raft log has ended")
+    io::Error::new(
+        io::ErrorKind::BrokenPipe,
+        "the writer of the Raft log has ended",
+    )
 }
 
 fn invalid(fault: StorageFault) -> io::Error {
@@ -86,6 +89,13 @@ impl GroupLog {
     /// Sets how far purging may go from now on.
     pub(crate) fn limit_purge(&self, limit: PurgeLimit) {
         *self.limit.lock() = limit;
+    }
+
+    /// The same log, purged without regard to snapshots.
+    #[cfg(test)]
+    pub(crate) fn without_limit(mut self) -> Self {
+        self.limit = Arc::new(Mutex::new(PurgeLimit::Unlimited));
+        self
     }
 
     /// Entries with `from <= index < to`, at most `bytes` of them but one at
@@ -338,8 +348,8 @@ impl RaftLogStorage<Types> for GroupLog {
             for entry in entries {
                 let record = EntryRecord::from(&entry);
                 let key = engine::entry_key(self.group, record.at.index);
-                let cell = cell::seal(&key, engine::ENTRY_VERSION, &record)
-                    .map_err(io::Error::other)?;
+                let cell =
+                    cell::seal(&key, engine::ENTRY_VERSION, &record).map_err(io::Error::other)?;
                 tail.append(entry, cell.len());
                 cells.push((record.at.index, cell));
             }
@@ -377,7 +387,9 @@ impl RaftLogStorage<Types> for GroupLog {
         let asked = Position::from(upto);
         let upto = match *self.limit.lock() {
             PurgeLimit::Unlimited => Some(asked),
-            PurgeLimit::Snapshot(kept) => kept.map(|at| if at.index < asked.index { at } else { asked }),
+            PurgeLimit::Snapshot(kept) => {
+                kept.map(|at| if at.index < asked.index { at } else { asked })
+            }
         };
         let Some(upto) = upto else { return Ok(()) };
         let cell = self.mark_cell(Mark::Purged, &upto)?;

@@ -101,7 +101,7 @@ impl Writer {
         self.ops.clear();
         self.urgent = false;
         for done in self.waiting.drain(..) {
-            let result = result.as_ref().map(|()| ()).map_err(copy);
+            let result = result.as_ref().copied().map_err(copy);
             match done {
                 Done::Appended {
                     callback,
