@@ -9,29 +9,14 @@ use super::{fits, kind, shown, shown_signature, shown_type, signature};
 /// Faults named in one message; the author fixes them in one go.
 const MOST_FAULTS: usize = 5;
 
-/// What the imports of a module say about it.
-pub(super) struct Imported {
-    /// How many of them are functions.
-    pub(super) functions: u32,
-    /// An imported function that needs the guest's allocator, as `module.name`.
-    pub(super) needs_allocator: Option<String>,
-}
-
-pub(super) fn check(types: TypesRef<'_>) -> Result<Imported, String> {
-    let mut imported = Imported {
-        functions: 0,
-        needs_allocator: None,
-    };
+/// Answers an imported function that needs the guest's allocator, as `module.name`.
+pub(super) fn check(types: TypesRef<'_>) -> Result<Option<String>, String> {
+    let mut needs_allocator = None;
     let mut faults = Vec::new();
     for (module, name, entity) in types.core_imports().into_iter().flatten() {
-        if matches!(entity, EntityType::Func(_) | EntityType::FuncExact(_)) {
-            imported.functions += 1;
-        }
         match known(types, module, name, &entity) {
             Ok(import) if import.returns_bytes => {
-                imported
-                    .needs_allocator
-                    .get_or_insert_with(|| format!("{module}.{name}"));
+                needs_allocator.get_or_insert_with(|| format!("{module}.{name}"));
             }
             Ok(_) => {}
             Err(fault) if faults.len() < MOST_FAULTS => faults.push(fault),
@@ -39,7 +24,7 @@ pub(super) fn check(types: TypesRef<'_>) -> Result<Imported, String> {
         }
     }
     if faults.is_empty() {
-        Ok(imported)
+        Ok(needs_allocator)
     } else {
         Err(format!(
             "failed to instantiate module: {}",

@@ -32,12 +32,10 @@ pub(crate) fn check(wasm: &[u8]) -> Result<(), String> {
         .union(WasmFeatures::MEMORY64)
         .union(WasmFeatures::THREADS);
     let mut validator = Validator::new_with_features(features);
-    let mut start = None;
     let mut shape = Shape::default();
     for payload in Parser::new(0).parse_all(wasm) {
         let payload = payload.map_err(|e| invalid(&e))?;
         match &payload {
-            Payload::StartSection { func, .. } => start = Some(*func),
             Payload::MemorySection(section) => {
                 for memory in section.clone() {
                     shape.memories.push(memory.map_err(|e| invalid(&e))?);
@@ -52,15 +50,9 @@ pub(crate) fn check(wasm: &[u8]) -> Result<(), String> {
         }
         if let ValidPayload::End(types) = validator.payload(&payload).map_err(|e| invalid(&e))? {
             let types = types.as_ref();
-            let imported = imports::check(types)?;
+            let needs_allocator = imports::check(types)?;
             shape.check()?;
-            if start.is_some_and(|start| start < imported.functions) {
-                return Err(
-                    "the module's start function is an import; it must be a function of the module"
-                        .into(),
-                );
-            }
-            exports::check(types, imported.needs_allocator.as_deref())?;
+            exports::check(types, needs_allocator.as_deref())?;
         }
     }
     Ok(())
