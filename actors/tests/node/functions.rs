@@ -1,13 +1,11 @@
 //! The life of a function on one node: deployed, invoked, seen in the log, taken away.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::*;
 use orama_proto::RequestId;
 use orama_proto::function::{FunctionInfo, FunctionSpec};
 use orama_proto::invocation::{InvocationStatus, Principal};
-use support::*;
 
 fn public() -> FunctionSpec {
     FunctionSpec {
@@ -72,9 +70,8 @@ fn a_function_lives_is_disabled_deleted_and_comes_back() {
         assert_eq!(third.unwrap().rolled_back_from, Some(1));
         assert!(node.call("shop", "echo", owner.clone(), b"x").await.is_ok());
 
-        let enable = |on| node.platform.set_enabled(&id, &ns("shop"), &FN, on);
-        static FN: std::sync::LazyLock<orama_proto::FunctionName> =
-            std::sync::LazyLock::new(|| function("echo"));
+        let (shop, echo) = (ns("shop"), function("echo"));
+        let enable = |on| node.platform.set_enabled(&id, &shop, &echo, on);
         enable(false).await.unwrap();
         let off = node
             .call("shop", "echo", owner.clone(), b"")
@@ -83,7 +80,7 @@ fn a_function_lives_is_disabled_deleted_and_comes_back() {
         assert_eq!(off.message, "Function not found: \"echo\" is disabled");
         enable(true).await.unwrap();
         assert!(node.call("shop", "echo", owner.clone(), b"x").await.is_ok());
-        let delete = || node.platform.delete_function(&id, &ns("shop"), &FN, None);
+        let delete = || node.platform.delete_function(&id, &shop, &echo, None);
         delete().await.unwrap();
         assert_eq!(delete().await.unwrap_err().code.status(), 404);
         let gone = node

@@ -1,15 +1,13 @@
 //! Secrets, credentials and master keys over restarts.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::support::*;
 use orama_actors::vault::MasterKeys;
 use orama_proto::function::FunctionSpec;
 use orama_proto::invocation::Principal;
 use orama_proto::{RequestId, SecretName};
-use support::*;
 use zeroize::Zeroizing;
 
 fn secret(text: &str) -> SecretName {
@@ -63,11 +61,8 @@ fn guests_read_their_own_namespaces_secrets_only() {
         );
         let nobody = set("nobody", "x").await.unwrap_err();
         assert_eq!(nobody.code.status(), 404);
-        let delete = || node.platform.delete_secret(&id, &AA, &TOKEN);
-        static AA: std::sync::LazyLock<orama_proto::Namespace> =
-            std::sync::LazyLock::new(|| ns("aa"));
-        static TOKEN: std::sync::LazyLock<SecretName> =
-            std::sync::LazyLock::new(|| secret("TOKEN"));
+        let (aa, token) = (ns("aa"), secret("TOKEN"));
+        let delete = || node.platform.delete_secret(&id, &aa, &token);
         delete().await.unwrap();
         assert_eq!(delete().await.unwrap_err().code.status(), 404);
         assert_eq!(read(&node, "aa", "TOKEN").await, "");

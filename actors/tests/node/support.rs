@@ -163,7 +163,7 @@ impl Node {
         metrics
             .flat_map(|f| f.get_metric())
             .filter(|m| label.is_empty() || m.get_label().iter().any(|l| l.value() == label))
-            .map(|m| m.get_counter().value())
+            .map(|m| m.get_counter().get_value())
             .sum()
     }
 }
