@@ -121,7 +121,7 @@ fn answer(
 
 #[cfg(test)]
 mod tests {
-    use actix_web::body::to_bytes;
+    use actix_web::body::{MessageBody, to_bytes};
 
     use super::*;
 
@@ -142,10 +142,8 @@ mod tests {
         let output = Bytes::from_static(b"{}");
         let address = output.as_ptr();
         let response = answer(output, 0, &RequestId::from("r")).unwrap();
-        assert_eq!(
-            to_bytes(response.into_body()).await.unwrap().as_ptr(),
-            address
-        );
+        let body = response.into_body().try_into_bytes().unwrap();
+        assert_eq!(body.as_ptr(), address);
     }
 
     #[actix_web::test]

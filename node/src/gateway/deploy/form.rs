@@ -1,7 +1,6 @@
 //! Reading the multipart body.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -34,8 +33,6 @@ const UPLOAD_LIMIT: Duration = Duration::from_secs(300);
 const STALL_LIMIT: Duration = Duration::from_secs(30);
 /// Longest boundary (RFC 2046).
 const BOUNDARY_MAX: usize = 70;
-/// How much of the body's end is kept to see that it is the end.
-const TAIL_BYTES: usize = 256;
 
 /// Bounds the memory of concurrent uploads.
 pub(crate) struct UploadBudget(Budget);
@@ -94,10 +91,9 @@ async fn read_all<'a, S>(
 where
     S: Stream<Item = Result<Bytes, PayloadError>> + Unpin + 'static,
 {
-    let boundary = match boundary(request)? {
-        Some(boundary) => boundary,
-        None => return Err(not_multipart(request, source.clone()).await),
-    };
+    if !is_form(request)? {
+        return Err(not_multipart(request, source.clone()).await);
+    }
     body::refuse_encoding(request.headers())?;
     let announced = body::announced(request.headers());
     let size = announced
@@ -125,10 +121,6 @@ where
             fields.set(known, &text)?;
         }
     }
-    drop(parts);
-    if !source.ends_with(&boundary) {
-        return Err(ApiError::validation("Failed to parse form: it ends early"));
-    }
     let settings = fields.finish(namespace)?;
     let wasm = wasm.ok_or_else(|| ApiError::validation("WASM file required"))?;
     if wasm.is_empty() {
@@ -144,21 +136,21 @@ where
     })
 }
 
-/// The form's boundary; `None` when the body is no multipart form.
-fn boundary(request: &HttpRequest) -> Result<Option<String>, ApiError> {
+/// Whether the body claims to be a multipart form, with a boundary of the allowed length.
+fn is_form(request: &HttpRequest) -> Result<bool, ApiError> {
     let wrong = |problem: &str| ApiError::validation(format!("Failed to parse form: {problem}"));
     let Some(kind) = request
         .mime_type()
         .map_err(|_| wrong("the Content-Type cannot be read"))?
     else {
-        return Ok(None);
+        return Ok(false);
     };
     if kind.essence_str() != "multipart/form-data" {
-        return Ok(None);
+        return Ok(false);
     }
-    let boundary = kind.get_param("boundary").map(|b| b.as_str().to_owned());
-    match boundary {
-        Some(text) if !text.is_empty() && text.len() <= BOUNDARY_MAX => Ok(Some(text)),
+    let boundary = kind.get_param("boundary");
+    match boundary.map(|text| text.as_str().len()) {
+        Some(1..=BOUNDARY_MAX) => Ok(true),
         _ => Err(wrong("the Content-Type has no valid boundary")),
     }
 }
@@ -228,6 +220,9 @@ fn malformed(error: &MultipartError) -> ApiError {
         MultipartError::Incomplete | MultipartError::Payload(PayloadError::Incomplete(_)) => {
             "it ends early".to_owned()
         }
+        MultipartError::BoundaryMissing => {
+            "a boundary is missing, so it ends early or is no multipart form".to_owned()
+        }
         MultipartError::Payload(PayloadError::Overflow) => {
             return body::too_large("the form", WASM_MAX_BYTES + REST_MAX_BYTES);
         }
@@ -237,14 +232,8 @@ fn malformed(error: &MultipartError) -> ApiError {
     ApiError::validation(format!("Failed to parse form: {problem}"))
 }
 
-/// The body, shared between the form's reader and whoever drains the rest of
-/// it; counts its bytes and remembers its end.
-struct Source<S>(Rc<RefCell<Inner<S>>>);
-
-struct Inner<S> {
-    stream: S,
-    tail: VecDeque<u8>,
-}
+/// The body, shared between the form's reader and whoever drains what is left of it.
+struct Source<S>(Rc<RefCell<S>>);
 
 impl<S> Clone for Source<S> {
     fn clone(&self) -> Self {
@@ -254,20 +243,7 @@ impl<S> Clone for Source<S> {
 
 impl<S> Source<S> {
     fn new(stream: S) -> Self {
-        Self(Rc::new(RefCell::new(Inner {
-            stream,
-            tail: VecDeque::with_capacity(TAIL_BYTES),
-        })))
-    }
-
-    /// Whether the closing delimiter has been seen at the end. The multipart
-    /// reader takes an end right after a part that announced its length for
-    /// the end of the form.
-    fn ends_with(&self, boundary: &str) -> bool {
-        let mut inner = self.0.borrow_mut();
-        let closing = format!("--{boundary}--");
-        let tail = inner.tail.make_contiguous();
-        tail.windows(closing.len()).any(|w| w == closing.as_bytes())
+        Self(Rc::new(RefCell::new(stream)))
     }
 }
 
@@ -278,15 +254,6 @@ where
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut inner = self.0.borrow_mut();
-        let next = inner.stream.poll_next_unpin(context);
-        if let Poll::Ready(Some(Ok(chunk))) = &next {
-            let inner = &mut *inner;
-            let new = &chunk[chunk.len().saturating_sub(TAIL_BYTES)..];
-            let surplus = (inner.tail.len() + new.len()).saturating_sub(TAIL_BYTES);
-            inner.tail.drain(..surplus);
-            inner.tail.extend(new);
-        }
-        next
+        self.0.borrow_mut().poll_next_unpin(context)
     }
 }
