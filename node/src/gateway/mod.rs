@@ -14,6 +14,8 @@ mod path;
 mod respond;
 mod routes;
 #[cfg(test)]
+mod socket_tests;
+#[cfg(test)]
 mod tests;
 
 use std::net::SocketAddr;
@@ -27,7 +29,7 @@ use orama_actors::Platform;
 use prometheus::Registry;
 
 pub use api::NodeFacts;
-use front::{Front, FrontOptions};
+use front::{Backend, Front, FrontOptions};
 use health::Health;
 
 /// A head must have arrived after this long.
@@ -93,15 +95,18 @@ pub fn start(
     registry: &Registry,
 ) -> Result<Gateway, GatewayError> {
     let metrics = metrics::Metrics::register(registry)?;
-    let api = api::Api::new(platform, options.facts, health.clone());
+    let api = api::Api::new(platform, options.facts.clone(), health.clone());
     let front_options = FrontOptions {
-        base_domain: options.base_domain,
+        base_domain: options.base_domain.clone(),
     };
-    let front = Arc::new(Front::new(front_options, api, health, metrics));
-    let listen = |source| GatewayError::Listen {
-        addr: options.addr,
-        source,
-    };
+    listen(&options, Front::new(front_options, api, health, metrics))
+}
+
+fn listen<B>(options: &GatewayOptions, front: Front<B>) -> Result<Gateway, GatewayError>
+where
+    B: Backend + Send + Sync,
+{
+    let front = Arc::new(front);
     let server = HttpServer::new(move || {
         let front = front.clone();
         App::new().default_service(web::to(move |request: HttpRequest, body: web::Payload| {
@@ -118,7 +123,10 @@ pub fn start(
     .shutdown_timeout(options.drain_timeout.as_secs().max(1))
     .disable_signals()
     .bind(options.addr)
-    .map_err(listen)?;
+    .map_err(|source| GatewayError::Listen {
+        addr: options.addr,
+        source,
+    })?;
     let addr = server.addrs().first().copied().unwrap_or(options.addr);
     let server = server.run();
     Ok(Gateway {

@@ -22,8 +22,19 @@ use super::routes::{Endpoint, Policy, ROUTES};
 
 /// Knows a few credentials by heart, reads deploy forms, and answers anything
 /// else with who asked.
-struct Fake {
+pub(super) struct Fake {
     uploads: UploadBudget,
+    /// `whoami?wait` answers once this is notified.
+    pub(super) gate: tokio::sync::Notify,
+}
+
+impl Fake {
+    pub(super) fn new() -> Self {
+        Self {
+            uploads: UploadBudget::new(),
+            gate: tokio::sync::Notify::new(),
+        }
+    }
 }
 
 fn ns(name: &str) -> Namespace {
@@ -67,6 +78,12 @@ impl Backend for Fake {
                 let body = call.read(MIB, "the request body").await?;
                 respond::ok(&body.len())
             }
+            Endpoint::WhoAmI if call.request.query_string() == "wait" => {
+                tokio::time::timeout(std::time::Duration::from_secs(20), self.gate.notified())
+                    .await
+                    .map_err(|_| ApiError::not_found("nobody opened the gate"))?;
+                respond::ok(&"waited")
+            }
             Endpoint::Actors => Err(ApiError::new(ErrorCode::RateLimited, "slow down").after(1.5)),
             _ => respond::ok(&format!("{:?} {:?}", call.principal, call.host_namespace)),
         }
@@ -104,9 +121,7 @@ async fn send(request: TestRequest) -> Answer {
 }
 
 async fn send_with(request: TestRequest, health: Health) -> Answer {
-    let fake = Fake {
-        uploads: UploadBudget::new(),
-    };
+    let fake = Fake::new();
     let options = FrontOptions {
         base_domain: Some("example.com".into()),
     };
