@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal;
 
-use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
@@ -17,7 +16,7 @@ const QUIET: &str =
 /// When the filter does not parse.
 pub fn start(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(format!("{QUIET},{}", config.log))
-        .with_context(|| format!("--log: {:?} is not a tracing filter", config.log))?;
+        .map_err(|e| anyhow::anyhow!("--log: {:?} is not a tracing filter: {e}", config.log))?;
     let format = config.log_format.unwrap_or_else(|| {
         if std::io::stderr().is_terminal() {
             LogFormat::Text

@@ -95,20 +95,22 @@ async fn start(mut config: Config) -> anyhow::Result<Running> {
     let began = Instant::now();
     let health = Health::starting();
     let registry = Registry::new();
-    let dir = DataDir::open(&config.data_dir)?;
-    let metrics = metrics::start(config.metrics_addr, health.clone(), &registry)?;
+    let dir = DataDir::open(&config.data_dir).map_err(plain)?;
+    let metrics = metrics::start(config.metrics_addr, health.clone(), &registry).map_err(plain)?;
     if config.mode == Mode::Dev {
         dev::fill_secrets(&mut config, &dir)?;
     }
     let master_key = config.master_key.take().context(MASTER_KEY)?;
     let admin_token = config.admin_token.take().context(ADMIN_TOKEN)?;
-    let master_keys = MasterKeys::parse(master_key.expose())?;
+    let master_keys = MasterKeys::parse(master_key.expose()).map_err(plain)?;
     drop(master_key);
 
-    let meta = MetaStore::open(&dir, MetaOptions::default(), &registry).await?;
+    let meta = MetaStore::open(&dir, MetaOptions::default(), &registry)
+        .await
+        .map_err(plain)?;
     let blobs = BlobStore::open(&dir.blobs(), &registry)
         .with_context(|| format!("blobs in {}", dir.blobs().display()))?;
-    let journal = JournalStore::open(&dir.journal())?;
+    let journal = JournalStore::open(&dir.journal()).map_err(plain)?;
     let options = PlatformOptions {
         compiled_dir: dir.compiled(),
         master_keys,
@@ -118,7 +120,9 @@ async fn start(mut config: Config) -> anyhow::Result<Running> {
         max_queued_per_namespace: config.max_queued_per_namespace,
         max_queue_wait: config.max_queue_wait,
     };
-    let platform = Platform::start(options, meta, blobs, journal, &registry).await?;
+    let platform = Platform::start(options, meta, blobs, journal, &registry)
+        .await
+        .map_err(plain)?;
     let gateway = gateway::start(
         GatewayOptions {
             addr: config.http_addr,
@@ -134,7 +138,8 @@ async fn start(mut config: Config) -> anyhow::Result<Running> {
         platform.clone(),
         health.clone(),
         &registry,
-    )?;
+    )
+    .map_err(plain)?;
     let greeting = match config.mode {
         Mode::Node => String::new(),
         Mode::Dev => dev::settle(&platform, &dir, gateway.addr, &admin_token).await?,
@@ -159,6 +164,12 @@ async fn start(mut config: Config) -> anyhow::Result<Running> {
         health,
         _dir: dir,
     })
+}
+
+/// The error's own text: ours name their cause in it, and the chain that is
+/// printed at the end would say it again.
+fn plain(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow::anyhow!("{error}")
 }
 
 /// Tells on stdout where the node is; scripts read it, because port 0 picks a port.
