@@ -1,8 +1,16 @@
-//! The binary.
+//! The binary `orama`: one program that is a node, a development platform and
+//! the command line that talks to either.
+
 mod boot;
 mod cli;
 mod config;
+mod gateway;
+mod logging;
+mod metrics;
 
-fn main() -> std::process::ExitCode {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    boot::reexec::without_library_backtraces();
     cli::main()
 }

@@ -1,0 +1,184 @@
+//! Starting, serving, draining.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use orama_actors::vault::MasterKeys;
+use orama_actors::{Platform, PlatformOptions};
+use orama_cluster::{BlobStore, DataDir, JournalStore, MetaOptions, MetaStore};
+use prometheus::Registry;
+
+use super::dev;
+use super::signals::{StopSignals, stop_now};
+use crate::config::{ADMIN_TOKEN, Config, MASTER_KEY, Mode};
+use crate::gateway::health::Health;
+use crate::gateway::{self, Gateway, GatewayOptions, NodeFacts};
+use crate::metrics::{self, MetricsServer};
+
+/// What the platform has at least for its own drain, when requests used up the time.
+const PLATFORM_DRAIN_MIN: Duration = Duration::from_secs(2);
+
+/// A node that serves.
+struct Running {
+    platform: Platform,
+    gateway: Gateway,
+    metrics: MetricsServer,
+    health: Health,
+    /// Holds the lock until everything has stopped.
+    _dir: DataDir,
+}
+
+/// Runs a node on the current actix system until it is told to stop.
+///
+/// # Errors
+/// For the operator.
+pub(super) async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut signals = StopSignals::new().context("signals cannot be received")?;
+    let drain_timeout = config.drain_timeout;
+    let running = tokio::select! {
+        running = start(config) => running?,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped before the node was ready");
+            return Ok(());
+        }
+    };
+    let Running {
+        platform,
+        gateway,
+        metrics,
+        health,
+        _dir,
+    } = running;
+    let Gateway { handle, server, .. } = gateway;
+    let mut server = actix::spawn(server);
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        ended = &mut server => {
+            let problem = match ended {
+                Ok(Ok(())) => "it ended by itself".to_owned(),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            anyhow::bail!("the gateway has stopped: {problem}");
+        }
+    };
+    tracing::info!(signal, limit = ?drain_timeout, "draining");
+    health.set_draining();
+    let drained = async {
+        let start = Instant::now();
+        // Listeners close at once; requests being answered go on, up to the
+        // limit that the gateway was given.
+        handle.stop(true).await;
+        let left = drain_timeout.saturating_sub(start.elapsed());
+        let cut = platform.drain(left.max(PLATFORM_DRAIN_MIN)).await;
+        metrics.handle.stop(false).await;
+        cut
+    };
+    tokio::select! {
+        cut = drained => {
+            if cut > 0 {
+                tracing::warn!(cut, "invocations were cut off by the drain limit");
+            }
+            tracing::info!("stopped");
+            Ok(())
+        }
+        signal = signals.next() => {
+            tracing::warn!(signal, "second signal: stopping at once");
+            stop_now()
+        }
+    }
+}
+
+async fn start(mut config: Config) -> anyhow::Result<Running> {
+    let began = Instant::now();
+    let health = Health::starting();
+    let registry = Registry::new();
+    let dir = DataDir::open(&config.data_dir).map_err(plain)?;
+    let metrics = metrics::start(config.metrics_addr, health.clone(), &registry).map_err(plain)?;
+    if config.mode == Mode::Dev {
+        dev::fill_secrets(&mut config, &dir)?;
+    }
+    let master_key = config.master_key.take().context(MASTER_KEY)?;
+    let admin_token = config.admin_token.take().context(ADMIN_TOKEN)?;
+    let master_keys = MasterKeys::parse(master_key.expose()).map_err(plain)?;
+    drop(master_key);
+
+    let meta = MetaStore::open(&dir, MetaOptions::default(), &registry)
+        .await
+        .map_err(plain)?;
+    let blobs = BlobStore::open(&dir.blobs(), &registry)
+        .with_context(|| format!("blobs in {}", dir.blobs().display()))?;
+    let journal = JournalStore::open(&dir.journal()).map_err(plain)?;
+    let options = PlatformOptions {
+        compiled_dir: dir.compiled(),
+        master_keys,
+        admin_token: admin_token.expose().clone(),
+        max_running: config.max_running,
+        max_running_per_namespace: config.max_running_per_namespace,
+        max_queued_per_namespace: config.max_queued_per_namespace,
+        max_queue_wait: config.max_queue_wait,
+    };
+    let platform = Platform::start(options, meta, blobs, journal, &registry)
+        .await
+        .map_err(plain)?;
+    let gateway = gateway::start(
+        GatewayOptions {
+            addr: config.http_addr,
+            workers: config.workers,
+            max_connections: config.max_connections,
+            base_domain: config.base_domain.clone(),
+            drain_timeout: config.drain_timeout,
+            facts: NodeFacts {
+                node_id: dir.node_id().to_string(),
+                node_name: config.node_name.clone(),
+            },
+        },
+        platform.clone(),
+        health.clone(),
+        &registry,
+    )
+    .map_err(plain)?;
+    let greeting = match config.mode {
+        Mode::Node => String::new(),
+        Mode::Dev => dev::settle(&platform, &dir, gateway.addr, &admin_token).await?,
+    };
+    health.set_ready();
+    announce(gateway.addr, metrics.addr, &greeting);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = %dir.node_id(),
+        name = config.node_name,
+        http = %gateway.addr,
+        metrics = %metrics.addr,
+        data_dir = %dir.path().display(),
+        workers = config.workers,
+        ready_after = ?began.elapsed(),
+        "ready"
+    );
+    Ok(Running {
+        platform,
+        gateway,
+        metrics,
+        health,
+        _dir: dir,
+    })
+}
+
+/// The error's own text: ours name their cause in it, and the chain that is
+/// printed at the end would say it again.
+fn plain(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow::anyhow!("{error}")
+}
+
+/// Tells on stdout where the node is; scripts read it, because port 0 picks a port.
+fn announce(http: SocketAddr, metrics: SocketAddr, greeting: &str) {
+    let mut out = std::io::stdout().lock();
+    // Nobody needs to listen.
+    let _ = write!(
+        out,
+        "listening on http://{http}\nmetrics on http://{metrics}\n{greeting}"
+    )
+    .and_then(|()| out.flush());
+}

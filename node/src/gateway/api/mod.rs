@@ -1,0 +1,92 @@
+//! What each endpoint does, once the front has let a call through.
+
+mod admin;
+mod functions;
+mod identity;
+mod invoke;
+mod secrets;
+mod status;
+
+use actix_web::HttpResponse;
+use orama_actors::Platform;
+use orama_proto::ApiError;
+use orama_proto::invocation::Principal;
+use orama_proto::limits::MIB;
+
+use super::body::Budget;
+use super::deploy::UploadBudget;
+use super::front::{Backend, Call};
+use super::health::Health;
+use super::routes::Endpoint;
+
+pub use status::NodeFacts;
+
+/// Memory that invocation bodies may take together; smaller ones are not counted.
+const INVOKE_BODIES_MAX_BYTES: usize = 256 * MIB;
+
+/// The platform over HTTP.
+pub(crate) struct Api {
+    platform: Platform,
+    facts: NodeFacts,
+    health: Health,
+    uploads: UploadBudget,
+    bodies: Budget,
+}
+
+impl Api {
+    /// Puts HTTP before a platform.
+    pub(crate) fn new(platform: Platform, facts: NodeFacts, health: Health) -> Self {
+        Self {
+            platform,
+            facts,
+            health,
+            uploads: UploadBudget::new(),
+            bodies: Budget::new(INVOKE_BODIES_MAX_BYTES),
+        }
+    }
+}
+
+impl Backend for Api {
+    fn authenticate(&self, credential: &str) -> Result<Principal, ApiError> {
+        self.platform.authenticate(credential)
+    }
+
+    async fn call(&self, call: Call) -> Result<HttpResponse, ApiError> {
+        match call.endpoint {
+            Endpoint::Invoke | Endpoint::InvokeIn => self.invoke(call).await,
+
+            Endpoint::ListFunctions => self.list_functions(&call),
+            Endpoint::Deploy => self.deploy(call).await,
+            Endpoint::GetFunction => self.get_function(&call),
+            Endpoint::DeleteFunction => self.delete_function(&call).await,
+            Endpoint::Versions => self.versions(&call),
+            Endpoint::Logs => self.logs(&call).await,
+            Endpoint::Enable => self.set_enabled(&call, true).await,
+            Endpoint::Disable => self.set_enabled(&call, false).await,
+            Endpoint::Rollback => self.rollback(call).await,
+
+            Endpoint::ListSecrets => self.list_secrets(&call),
+            Endpoint::SetSecret => self.set_secret(call).await,
+            Endpoint::DeleteSecret => self.delete_secret(&call).await,
+
+            Endpoint::ListNamespaces => self.list_namespaces(),
+            Endpoint::CreateNamespace => self.create_namespace(call).await,
+            Endpoint::DeleteNamespace => self.delete_namespace(&call).await,
+            Endpoint::ListKeys => self.list_keys(&call),
+            Endpoint::CreateKey => self.create_key(call).await,
+            Endpoint::RevokeKey => self.revoke_key(&call).await,
+            Endpoint::CreateToken => self.create_token(call).await,
+            Endpoint::MasterKeyStatus => self.master_key_status(),
+            Endpoint::RotateMasterKey => self.rotate_master_key(&call).await,
+            Endpoint::Actors => self.actors().await,
+
+            Endpoint::WhoAmI => self.who_am_i(&call),
+            Endpoint::IssueToken => self.issue_token(&call),
+            Endpoint::Jwks => self.jwks(),
+
+            Endpoint::Health => self.health(),
+            Endpoint::Version => self.version(),
+            Endpoint::Status => self.status(),
+        }
+    }
+}
