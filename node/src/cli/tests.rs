@@ -114,7 +114,9 @@ async fn run(url: &str, words: &[&str]) -> Ran {
 }
 
 async fn run_in(home: Home, url: &str, words: &[&str]) -> Ran {
-    let line = ["orama", "--api-url", url].iter().chain(words);
+    let line = ["orama", "--api-url", url]
+        .into_iter()
+        .chain(words.iter().copied());
     let cli = Cli::try_parse_from(line).unwrap();
     let (out, err) = (Shared::default(), Shared::default());
     let mut app = App {
