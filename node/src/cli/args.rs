@@ -20,7 +20,7 @@ Exit codes:
 
 /// Self-hosted serverless functions in WebAssembly.
 #[derive(Debug, Parser)]
-#[command(name = "orama", version, propagate_version = true, after_help = ENVIRONMENT_HELP)]
+#[command(name = "orama", version, after_help = ENVIRONMENT_HELP)]
 #[command(arg_required_else_help = true)]
 pub struct Cli {
     /// Flags every command takes.

@@ -64,6 +64,9 @@ pub enum CliError {
     /// No credential for what was asked.
     #[error("authentication required: {0}")]
     Auth(String),
+    /// No operator's token for what was asked.
+    #[error("authentication required: this needs the operator's token of {0}")]
+    Operator(String),
     /// Something local that the command names does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -131,7 +134,7 @@ impl CliError {
         Some(match self {
             Self::StdoutClosed => return None,
             Self::Usage(_) => Exit::Usage,
-            Self::Auth(_) => Exit::Auth,
+            Self::Auth(_) | Self::Operator(_) => Exit::Auth,
             Self::NotFound(_) => Exit::NotFound,
             Self::Unreachable { .. } => Exit::Unavailable,
             Self::Api(failure) => match failure.status {
@@ -156,6 +159,10 @@ impl CliError {
             Self::Auth(_) => {
                 Some("run `orama auth login`, or set ORAMA_TOKEN to an API key".into())
             }
+            Self::Operator(_) => Some(
+                "set ORAMA_ADMIN_TOKEN, or store it with `orama auth login --admin-token TOKEN`"
+                    .into(),
+            ),
             Self::Unreachable { .. } => Some(
                 "is the node running? `orama dev` starts one; `orama env current` shows where commands go"
                     .into(),

@@ -164,12 +164,9 @@ impl Target {
     /// # Errors
     /// When there is none.
     pub fn require_admin(&self) -> Result<Token, CliError> {
-        self.admin_token.clone().ok_or_else(|| {
-            CliError::Auth(format!(
-                "this needs the operator's token of {}; set ORAMA_ADMIN_TOKEN, or store it with `orama auth login --admin-token`",
-                self.key()
-            ))
-        })
+        self.admin_token
+            .clone()
+            .ok_or_else(|| CliError::Operator(self.key()))
     }
 }
 

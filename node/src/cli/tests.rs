@@ -114,7 +114,9 @@ async fn run(url: &str, words: &[&str]) -> Ran {
 }
 
 async fn run_in(home: Home, url: &str, words: &[&str]) -> Ran {
-    let line = ["orama", "--api-url", url].iter().chain(words);
+    let line = ["orama", "--api-url", url]
+        .into_iter()
+        .chain(words.iter().copied());
     let cli = Cli::try_parse_from(line).unwrap();
     let (out, err) = (Shared::default(), Shared::default());
     let mut app = App {
@@ -392,18 +394,23 @@ async fn a_prebuilt_module_is_deployed_with_a_warning_and_its_absence_named() {
     assert_eq!(server.requests().len(), 1);
 }
 
+fn record(id: &str, status: &str, error: &str) -> String {
+    format!(
+        r#"{{"id":"{id}","request_id":"r{id}","namespace":"default","function":"f","version":1,"attempt":1,"trigger_type":"http","caller_wallet":"","input_size":2,"output_size":3,"started_at":"2026-01-02T03:04:05.678901Z","completed_at":"2026-01-02T03:04:05.7Z","duration_ms":4,"status":"{status}","error_message":"{error}","memory_used_mb":1,"wasm_logs":[{{"level":"info","message":"hi\u001b[2J","timestamp":"2026-01-02T03:04:05.68Z"}}],"dropped_log_lines":0}}"#
+    )
+}
+
+fn logs(records: &[String]) -> String {
+    format!(
+        r#"{{"name":"f","namespace":"default","invocations":[{}],"logs":[],"count":{}}}"#,
+        records.join(","),
+        records.len()
+    )
+}
+
 #[tokio::test]
 async fn logs_read_from_old_to_new() {
-    let record = |id: &str, status: &str, error: &str| {
-        format!(
-            r#"{{"id":"{id}","request_id":"r{id}","namespace":"default","function":"f","version":1,"attempt":1,"trigger_type":"http","caller_wallet":"","input_size":2,"output_size":3,"started_at":"2026-01-02T03:04:05.678901Z","completed_at":"2026-01-02T03:04:05.7Z","duration_ms":4,"status":"{status}","error_message":"{error}","memory_used_mb":1,"wasm_logs":[{{"level":"info","message":"hi\u001b[2J","timestamp":"2026-01-02T03:04:05.68Z"}}],"dropped_log_lines":0}}"#
-        )
-    };
-    let body = format!(
-        r#"{{"name":"f","namespace":"default","invocations":[{},{}],"logs":[],"count":2}}"#,
-        record("2", "error", "boom"),
-        record("1", "success", "")
-    );
+    let body = logs(&[record("2", "error", "boom"), record("1", "success", "")]);
     let server = Scripted::start(vec![(200, body.clone()), (200, body)]).await;
     let ran = run(&server.url, &["function", "logs", "f", "--request-id", "x"]).await;
     ran.result.unwrap();
@@ -418,6 +425,50 @@ async fn logs_read_from_old_to_new() {
     assert!(server.requests()[0].contains("/v1/functions/f/logs?limit=50&request_id=x "));
     let ran = run(&server.url, &["function", "logs", "f", "--wasm-only"]).await;
     assert!(ran.out.ends_with("\nShowing 2 log(s)\n"), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn following_goes_on_through_an_outage_and_repeats_nothing() {
+    let unavailable = r#"{"error":{"code":"SERVICE_UNAVAILABLE","message":"draining"}}"#;
+    let server = Scripted::start(vec![
+        (
+            200,
+            logs(&[record("2", "success", ""), record("1", "success", "")]),
+        ),
+        (503, unavailable.into()),
+        (503, unavailable.into()),
+        (
+            200,
+            logs(&[record("3", "timeout", "function execution timeout")]),
+        ),
+        (
+            404,
+            r#"{"error":{"code":"NOT_FOUND","message":"deleted"}}"#.into(),
+        ),
+    ])
+    .await;
+    let ran = run(&server.url, &["--json", "function", "logs", "f", "-f"]).await;
+    assert_eq!(ran.result.unwrap_err().exit(), Some(Exit::NotFound));
+    let ids: Vec<String> = ran
+        .out
+        .lines()
+        .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["id"].to_string())
+        .collect();
+    assert_eq!(ids, ["\"1\"", "\"2\"", "\"3\""]);
+    assert_eq!(ran.err.matches("draining").count(), 1, "{}", ran.err);
+    let asked: Vec<String> = server
+        .requests()
+        .iter()
+        .map(|r| r.lines().next().unwrap_or("").to_owned())
+        .collect();
+    assert!(asked[0].contains("?limit=50 "), "{asked:?}");
+    assert!(asked[1].contains("?limit=500&after=2 "), "{asked:?}");
+    assert!(asked[4].contains("?limit=500&after=3 "), "{asked:?}");
+
+    // A first question that fails is not an outage but a mistake.
+    let server = Scripted::start(vec![(503, unavailable.into())]).await;
+    let ran = run(&server.url, &["function", "logs", "f", "-f"]).await;
+    assert_eq!(ran.result.unwrap_err().exit(), Some(Exit::Unavailable));
 }
 
 #[tokio::test]

@@ -62,7 +62,9 @@ pub fn build(project: &Project, tool: &Tool, out: &mut Output) -> Result<Built, 
     // The module carries the time its build began: a source saved while the
     // compiler ran is newer than the module.
     let clock = SystemTime::now();
-    out.progress(format_args!("Building {}...", project.dir.display()));
+    // `.` says little; the name it stands for does.
+    let shown = fs::canonicalize(&project.dir).unwrap_or_else(|_| project.dir.clone());
+    out.progress(format_args!("Building {}...", shown.display()));
     let wasm = project.wasm();
     // Beside the target, so that the rename is atomic. TinyGo wants the ending.
     let part_name = format!(".function-{}.part.wasm", std::process::id());

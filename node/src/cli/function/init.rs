@@ -13,7 +13,7 @@ use super::named;
 const YAML: &str = include_str!("scaffold/function.yaml");
 const GO: &str = include_str!("scaffold/function.go.txt");
 const GO_MOD: &str = include_str!("scaffold/go.mod.txt");
-const GITIGNORE: &str = "function.wasm\n";
+const GITIGNORE: &str = "*.wasm\n";
 
 /// Makes the directory NAME.
 ///

@@ -16,7 +16,7 @@ use super::follow::Cursor;
 use super::named;
 
 /// Between two questions of `--follow`.
-const INTERVAL: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1_000 });
 
 /// Runs the command.
 ///

@@ -40,8 +40,8 @@ pub struct Finder {
     pub go: Option<PathBuf>,
     /// Where programs are looked for, in order.
     pub path: Vec<PathBuf>,
-    /// Where a Go toolchain may be that is not on PATH: one that came with
-    /// this program's own directory, or was put beside the user's settings.
+    /// Where a Go toolchain may be that is not on PATH: beside the user's
+    /// settings, or in the source tree, where scripts/install-go.sh puts it.
     pub go_homes: Vec<PathBuf>,
 }
 
@@ -50,11 +50,14 @@ impl Finder {
     pub fn from_env(home: &Path) -> Self {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut go_homes = vec![home.join("go")];
-        // Beside the executable, not beside the project: a directory that
-        // happens to lie above a project must not choose what runs.
-        if let Ok(exe) = std::env::current_exe() {
-            let above = exe.ancestors().skip(1).take(4);
-            go_homes.extend(above.map(|dir| dir.join(".build/go")));
+        // In the source tree this program was built in. Not beside the project:
+        // a directory that happens to lie above one must not choose what runs.
+        if let Ok(exe) = std::env::current_exe()
+            && let Some(target) = exe.ancestors().nth(2)
+            && target.file_name().is_some_and(|name| name == "target")
+            && let Some(root) = target.parent()
+        {
+            go_homes.push(root.join(".build/go"));
         }
         Self {
             go: std::env::var_os("ORAMA_GO")
