@@ -1,0 +1,3 @@
+module orama/sdk/go/fn
+
+go 1.21
