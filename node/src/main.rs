@@ -1,2 +1,8 @@
 //! The binary.
-fn main() {}
+mod boot;
+mod cli;
+mod config;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}
