@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cli::error::Exit;
-use crate::cli::tests::Scripted;
+use crate::cli::scripted::Scripted;
 
 fn client(url: &str) -> Client {
     let token = Token::new("ak_test:default".into());

@@ -18,6 +18,8 @@ mod files;
 mod function;
 mod output;
 mod prompt;
+#[cfg(test)]
+mod scripted;
 mod secrets;
 mod table;
 mod target;
