@@ -22,32 +22,33 @@ const ADMIN_TOKEN: &str = "admin-token-of-the-tests-8c1f";
 /// How long a node may take until it is ready, unless a test asks for less.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// The directory cargo builds into, found from this test's own path.
+/// The directory cargo builds into, found from this program's own path.
 pub fn target_dir() -> PathBuf {
-    let exe = std::env::current_exe().expect("the path of this test");
+    let exe = std::env::current_exe().expect("the path of this program");
     exe.ancestors()
-        .nth(3)
+        .find(|dir| dir.join("CACHEDIR.TAG").is_file())
+        .or_else(|| exe.ancestors().nth(3))
         .expect("tests run from TARGET/PROFILE/deps")
         .to_owned()
 }
 
-/// The binary under test: `ORAMA_BIN`, or the one built beside this test.
+/// The binary under test: `ORAMA_BIN`, or the one built beside this program.
 pub fn orama_binary() -> PathBuf {
     if let Some(path) = std::env::var_os("ORAMA_BIN") {
         return path.into();
     }
-    let exe = std::env::current_exe().expect("the path of this test");
-    let path = exe
-        .parent()
-        .and_then(Path::parent)
-        .expect("tests run from TARGET/PROFILE/deps")
-        .join("orama");
-    assert!(
-        path.is_file(),
-        "{} is missing; build it with `cargo build -p orama-node`",
-        path.display()
-    );
-    path
+    let exe = std::env::current_exe().expect("the path of this program");
+    exe.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join("orama"))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| {
+            panic!(
+                "no orama beside {}; build it with `cargo build -p orama-node`",
+                exe.display()
+            )
+        })
 }
 
 /// A new master key with this id, in the form `ORAMA_MASTER_KEY` takes.
@@ -302,9 +303,10 @@ impl Node {
                     // A line that is still being written has no end yet.
                     .filter(|_| said.ends_with('\n'))
             };
-            if let (Some(gateway), Some(metrics)) =
-                (address("listening on http://"), address("metrics on http://"))
-            {
+            if let (Some(gateway), Some(metrics)) = (
+                address("listening on http://"),
+                address("metrics on http://"),
+            ) {
                 *self.base.lock().unwrap() = format!("http://{gateway}");
                 self.metrics = format!("http://{metrics}");
                 if self.is_ready().await {
@@ -446,7 +448,12 @@ impl Node {
             .await;
         let made: CreateNamespaceResponse = reply.expect(201).parse();
         assert_eq!(made.namespace, namespace);
-        Tenant::new(self.base.clone(), self.http.clone(), namespace, &made.api_key)
+        Tenant::new(
+            self.base.clone(),
+            self.http.clone(),
+            namespace,
+            &made.api_key,
+        )
     }
 
     /// The same namespace through a token of one of its users.
