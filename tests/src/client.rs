@@ -1,7 +1,7 @@
 //! What a tenant does over HTTP, with every answer's common rules checked.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use orama_proto::api::{
@@ -9,6 +9,7 @@ use orama_proto::api::{
 };
 use orama_proto::error::{ApiError, ErrorCode, ErrorEnvelope};
 use orama_proto::function::FunctionInfo;
+use parking_lot::Mutex;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 use reqwest::multipart::{Form, Part};
@@ -263,7 +264,7 @@ impl Tenant {
     }
     /// The gateway's URL, as it is now.
     pub fn url(&self) -> String {
-        self.base.lock().unwrap().clone()
+        self.base.lock().clone()
     }
     /// A request with the credential, not yet sent.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

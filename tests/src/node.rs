@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use orama_proto::api::{CreateNamespaceResponse, MasterKeyStatus, TokenResponse};
+use parking_lot::Mutex;
 use reqwest::Method;
 use serde_json::json;
 use tempfile::TempDir;
@@ -193,7 +194,7 @@ impl Node {
 
     /// Announces lines of level ERROR that contain this text.
     pub fn allow_error(&self, text: &str) {
-        self.allowed.lock().unwrap().push(text.into());
+        self.allowed.lock().push(text.into());
     }
     /// The data directory.
     pub fn data_dir(&self) -> &Path {
@@ -205,7 +206,7 @@ impl Node {
     }
     /// `http://ADDRESS` of the gateway, as it is now.
     pub fn url(&self) -> String {
-        self.base.lock().unwrap().clone()
+        self.base.lock().clone()
     }
     /// The gateway's socket address.
     pub fn addr(&self) -> SocketAddr {
@@ -307,7 +308,7 @@ impl Node {
                 address("listening on http://"),
                 address("metrics on http://"),
             ) {
-                *self.base.lock().unwrap() = format!("http://{gateway}");
+                *self.base.lock() = format!("http://{gateway}");
                 self.metrics = format!("http://{metrics}");
                 if self.is_ready().await {
                     return Ok(began.elapsed());
@@ -525,7 +526,7 @@ impl Node {
 
     /// The lines of the log that no test should see: panics, and ERROR lines that were not announced.
     fn alarming_lines(&self) -> Vec<String> {
-        let allowed = self.allowed.lock().unwrap();
+        let allowed = self.allowed.lock();
         let mut found = Vec::new();
         for start in 1..=self.starts {
             for line in self.log_of(start).lines() {

@@ -236,13 +236,19 @@ async fn environments_and_login() {
     assert!(orama.ok(&["env", "current"]).await.contains("test"));
     assert!(orama.ok(&["env", "list"]).await.contains(&node.url()));
     orama.run(&["function", "list"]).await.expect_code(3);
-    // The key comes from the environment, so that it is in no process list.
-    let mut login = orama.command(orama.home(), &["auth", "login"]);
-    let output = login
-        .env("ORAMA_TOKEN", &tenant.credential)
-        .output()
+    // The key comes through stdin, so that it is in no process list.
+    let mut login = orama
+        .command(orama.home(), &["auth", "login"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let line = format!("{}\n", tenant.credential);
+    let mut stdin = login.stdin.take().unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stdin, line.as_bytes())
         .await
         .unwrap();
+    drop(stdin);
+    let output = login.wait_with_output().await.unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(orama.ok(&["function", "list"]).await.contains("echo"));
     // The file with the credential is its owner's alone.
@@ -275,14 +281,24 @@ async fn administration() {
             .contains("No functions deployed.")
     );
     assert!(admin.ok(&["namespace", "list"]).await.contains("fresh"));
-    let made = admin.json(&["key", "create", "fresh"]).await;
+    let made = admin.json(&["key", "create", "-n", "fresh"]).await;
     assert!(made["api_key"].is_string());
-    let keys = admin.json(&["key", "list", "fresh"]).await;
+    let keys = admin.json(&["key", "list", "-n", "fresh"]).await;
     assert_eq!(keys["count"], 2, "{keys}");
     admin
-        .ok(&["key", "revoke", "fresh", made["id"].as_str().unwrap()])
+        .ok(&[
+            "key",
+            "revoke",
+            "-n",
+            "fresh",
+            made["id"].as_str().unwrap(),
+            "--force",
+        ])
         .await;
-    assert_eq!(admin.json(&["key", "list", "fresh"]).await["count"], 1);
+    assert_eq!(
+        admin.json(&["key", "list", "-n", "fresh"]).await["count"],
+        1
+    );
     admin.ok(&["namespace", "delete", "fresh", "--force"]).await;
     tenant.run(&["function", "list"]).await.expect_code(3);
 }

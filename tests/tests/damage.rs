@@ -435,7 +435,7 @@ fn large(mib: usize, seed: u64) -> Vec<u8> {
     let mut module = guests::constant(&format!("large {seed}"));
     // A custom section: id 0, size, name length, name, content.
     let content: Vec<u8> = (0..mib * 1024 * 1024 / 8)
-        .flat_map(|_| rng.next().to_le_bytes())
+        .flat_map(|_| rng.draw().to_le_bytes())
         .collect();
     let mut section = vec![4u8];
     section.extend_from_slice(b"junk");
@@ -473,7 +473,7 @@ async fn a_full_disk_refuses_the_deploy_and_loses_nothing() {
     disk.fill(6 << 20);
     for n in 0..3 {
         let reply = tenant.try_deploy(Deploy::new("one", &large(12, n))).await;
-        reply.expect_error(ErrorCode::StorageQuotaExceeded, &["space"]);
+        reply.expect_error(ErrorCode::StorageQuotaExceeded, &["full"]);
     }
     assert_eq!(
         state(&tenant).await,
