@@ -1,1 +1,9 @@
-//! Placeholder head comment, replaced with the crate.
+//! What the benchmarks share: a load generator, machine facts, figures.
+//!
+//! `cargo run --release -p orama-benches --bin first_light` measures one node
+//! and writes `benches/RESULTS.md`.
+
+pub mod facts;
+pub mod figures;
+pub mod load;
+pub mod peer;

@@ -134,7 +134,10 @@ impl Said {
     pub fn expect_code(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:?}");
         if code != 0 {
-            assert!(!self.stderr.trim().is_empty(), "a failure says why: {self:?}");
+            assert!(
+                !self.stderr.trim().is_empty(),
+                "a failure says why: {self:?}"
+            );
         }
         self
     }

@@ -1,7 +1,7 @@
 //! What a tenant does over HTTP, with every answer's common rules checked.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use orama_proto::api::{
@@ -9,6 +9,7 @@ use orama_proto::api::{
 };
 use orama_proto::error::{ApiError, ErrorCode, ErrorEnvelope};
 use orama_proto::function::FunctionInfo;
+use parking_lot::Mutex;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 use reqwest::multipart::{Form, Part};
@@ -121,11 +122,7 @@ impl Reply {
     /// (CONTRACT 2.1), whose message contains every one of `words`.
     #[track_caller]
     pub fn expect_error(&self, code: ErrorCode, words: &[&str]) -> ApiError {
-        assert_eq!(
-            self.status,
-            code.status(),
-            "expected {code}, got {self:?}"
-        );
+        assert_eq!(self.status, code.status(), "expected {code}, got {self:?}");
         assert!(
             self.header("content-type").starts_with("application/json"),
             "an error must be JSON: {:?} {self:?}",
@@ -201,10 +198,7 @@ impl Deploy {
     }
     /// Sets one environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
-        let vars = self
-            .metadata
-            .entry("env_vars")
-            .or_insert_with(|| json!({}));
+        let vars = self.metadata.entry("env_vars").or_insert_with(|| json!({}));
         vars[name] = json!(value);
         self
     }
@@ -233,6 +227,8 @@ pub struct Tenant {
     pub namespace: String,
     /// The API key or token.
     pub credential: String,
+    /// The namespace's own key, with which logs are read for any of its users.
+    owner: String,
     base: Arc<Mutex<String>>,
     http: reqwest::Client,
 }
@@ -247,6 +243,7 @@ impl Tenant {
         Self {
             namespace: namespace.into(),
             credential: credential.into(),
+            owner: credential.into(),
             base,
             http,
         }
@@ -267,7 +264,7 @@ impl Tenant {
     }
     /// The gateway's URL, as it is now.
     pub fn url(&self) -> String {
-        self.base.lock().unwrap().clone()
+        self.base.lock().clone()
     }
     /// A request with the credential, not yet sent.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
@@ -316,12 +313,8 @@ impl Tenant {
 
     /// Invokes; any answer.
     pub async fn invoke(&self, name: &str, input: impl Into<Vec<u8>>) -> Reply {
-        self.call(
-            Method::POST,
-            &format!("/v1/functions/{name}/invoke"),
-            input,
-        )
-        .await
+        self.call(Method::POST, &format!("/v1/functions/{name}/invoke"), input)
+            .await
     }
     /// Invokes; `None` when the node was gone before it answered.
     pub async fn invoke_or_die(&self, name: &str, input: impl Into<Vec<u8>>) -> Option<Reply> {
@@ -343,12 +336,17 @@ impl Tenant {
         let reply = self.get(&format!("/v1/functions/{name}/versions")).await;
         let list: VersionList = reply.expect(200).parse();
         assert_eq!(list.count, list.versions.len());
-        assert!(list.versions.windows(2).all(|w| w[0].version > w[1].version));
+        assert!(
+            list.versions
+                .windows(2)
+                .all(|w| w[0].version > w[1].version)
+        );
         list.versions
     }
     /// The newest records of a function, as many as the API gives.
     pub async fn logs(&self, name: &str) -> LogsResponse {
-        let reply = self
+        let owner = self.with_credential(&self.owner);
+        let reply = owner
             .get(&format!("/v1/functions/{name}/logs?limit=500"))
             .await;
         let logs: LogsResponse = reply.expect(200).parse();
@@ -394,5 +392,4 @@ impl Tenant {
     pub async fn whoami(&self) -> WhoAmI {
         self.get("/v1/auth/whoami").await.expect(200).parse()
     }
-
 }

@@ -52,9 +52,7 @@ pub fn go_toolchain() -> PathBuf {
             .find(|go| go.is_file())
     });
     in_path
-        .or_else(|| {
-            Some(repository().join(".build/go/bin/go")).filter(|go| go.is_file())
-        })
+        .or_else(|| Some(repository().join(".build/go/bin/go")).filter(|go| go.is_file()))
         .unwrap_or_else(|| {
             panic!("no Go toolchain; run scripts/install-go.sh, or set ORAMA_GO to the go command")
         })
@@ -165,6 +163,31 @@ pub fn echo() -> Vec<u8> {
             (i32.store (i32.const 0) (i32.const 64))
             (i32.store (i32.const 4) (local.get $len))
             (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#)
+}
+
+/// A small module that waits this long and answers `1`.
+pub fn sleeper(millis: u64) -> Vec<u8> {
+    // A subscription of preview 1: the clock's tag at 8, its id at 16, the time at 24, relative.
+    wat(&format!(
+        r#"(module
+            (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 256) "1")
+            (func (export "_start")
+                (i32.store (i32.const 80) (i32.const 1))
+                (i64.store (i32.const 88) (i64.const {nanos}))
+                (if (call $poll (i32.const 64) (i32.const 128) (i32.const 1) (i32.const 192)) (then unreachable))
+                (i32.store (i32.const 0) (i32.const 256))
+                (i32.store (i32.const 4) (i32.const 1))
+                (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#,
+        nanos = millis * 1_000_000,
+    ))
+}
+
+/// A module that never ends.
+pub fn endless() -> Vec<u8> {
+    wat(r#"(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))"#)
 }
 
 /// A module that answers the secret its input names; `exports` decides which allocators it has.

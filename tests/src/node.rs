@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use orama_proto::api::{CreateNamespaceResponse, MasterKeyStatus, TokenResponse};
+use parking_lot::Mutex;
 use reqwest::Method;
 use serde_json::json;
 use tempfile::TempDir;
@@ -22,32 +23,33 @@ const ADMIN_TOKEN: &str = "admin-token-of-the-tests-8c1f";
 /// How long a node may take until it is ready, unless a test asks for less.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// The directory cargo builds into, found from this test's own path.
+/// The directory cargo builds into, found from this program's own path.
 pub fn target_dir() -> PathBuf {
-    let exe = std::env::current_exe().expect("the path of this test");
+    let exe = std::env::current_exe().expect("the path of this program");
     exe.ancestors()
-        .nth(3)
+        .find(|dir| dir.join("CACHEDIR.TAG").is_file())
+        .or_else(|| exe.ancestors().nth(3))
         .expect("tests run from TARGET/PROFILE/deps")
         .to_owned()
 }
 
-/// The binary under test: `ORAMA_BIN`, or the one built beside this test.
+/// The binary under test: `ORAMA_BIN`, or the one built beside this program.
 pub fn orama_binary() -> PathBuf {
     if let Some(path) = std::env::var_os("ORAMA_BIN") {
         return path.into();
     }
-    let exe = std::env::current_exe().expect("the path of this test");
-    let path = exe
-        .parent()
-        .and_then(Path::parent)
-        .expect("tests run from TARGET/PROFILE/deps")
-        .join("orama");
-    assert!(
-        path.is_file(),
-        "{} is missing; build it with `cargo build -p orama-node`",
-        path.display()
-    );
-    path
+    let exe = std::env::current_exe().expect("the path of this program");
+    exe.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join("orama"))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| {
+            panic!(
+                "no orama beside {}; build it with `cargo build -p orama-node`",
+                exe.display()
+            )
+        })
 }
 
 /// A new master key with this id, in the form `ORAMA_MASTER_KEY` takes.
@@ -192,7 +194,7 @@ impl Node {
 
     /// Announces lines of level ERROR that contain this text.
     pub fn allow_error(&self, text: &str) {
-        self.allowed.lock().unwrap().push(text.into());
+        self.allowed.lock().push(text.into());
     }
     /// The data directory.
     pub fn data_dir(&self) -> &Path {
@@ -204,7 +206,7 @@ impl Node {
     }
     /// `http://ADDRESS` of the gateway, as it is now.
     pub fn url(&self) -> String {
-        self.base.lock().unwrap().clone()
+        self.base.lock().clone()
     }
     /// The gateway's socket address.
     pub fn addr(&self) -> SocketAddr {
@@ -302,10 +304,11 @@ impl Node {
                     // A line that is still being written has no end yet.
                     .filter(|_| said.ends_with('\n'))
             };
-            if let (Some(gateway), Some(metrics)) =
-                (address("listening on http://"), address("metrics on http://"))
-            {
-                *self.base.lock().unwrap() = format!("http://{gateway}");
+            if let (Some(gateway), Some(metrics)) = (
+                address("listening on http://"),
+                address("metrics on http://"),
+            ) {
+                *self.base.lock() = format!("http://{gateway}");
                 self.metrics = format!("http://{metrics}");
                 if self.is_ready().await {
                     return Ok(began.elapsed());
@@ -446,7 +449,12 @@ impl Node {
             .await;
         let made: CreateNamespaceResponse = reply.expect(201).parse();
         assert_eq!(made.namespace, namespace);
-        Tenant::new(self.base.clone(), self.http.clone(), namespace, &made.api_key)
+        Tenant::new(
+            self.base.clone(),
+            self.http.clone(),
+            namespace,
+            &made.api_key,
+        )
     }
 
     /// The same namespace through a token of one of its users.
@@ -518,7 +526,7 @@ impl Node {
 
     /// The lines of the log that no test should see: panics, and ERROR lines that were not announced.
     fn alarming_lines(&self) -> Vec<String> {
-        let allowed = self.allowed.lock().unwrap();
+        let allowed = self.allowed.lock();
         let mut found = Vec::new();
         for start in 1..=self.starts {
             for line in self.log_of(start).lines() {

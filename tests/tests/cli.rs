@@ -18,7 +18,11 @@ async fn exit_codes() {
     let orama = Orama::of(&tenant);
     orama.run(&["function", "list"]).await.expect_code(0);
     orama.run(&["--help"]).await.expect_code(0);
-    for usage in [&["function", "list", "--frobnicate"][..], &["frobnicate"], &["function", "invoke"]] {
+    for usage in [
+        &["function", "list", "--frobnicate"][..],
+        &["frobnicate"],
+        &["function", "invoke"],
+    ] {
         orama.run(usage).await.expect_code(2);
     }
     let stranger = Orama::of(&tenant.with_credential("ak_wrong:codes"));
@@ -38,12 +42,20 @@ async fn exit_codes() {
         orama.run(missing).await.expect_code(4);
     }
     // Nobody listens on port 1.
-    let away = Orama::new().env("ORAMA_API_URL", "http://127.0.0.1:1").env("ORAMA_TOKEN", "x");
+    let away = Orama::new()
+        .env("ORAMA_API_URL", "http://127.0.0.1:1")
+        .env("ORAMA_TOKEN", "x");
     let said = away.run(&["function", "list"]).await.expect_code(5);
-    assert!(said.stderr.contains("127.0.0.1:1"), "it says whom it could not reach: {said:?}");
+    assert!(
+        said.stderr.contains("127.0.0.1:1"),
+        "it says whom it could not reach: {said:?}"
+    );
     // A function that fails is an error, and its reason is shown.
     tenant.deploy(Deploy::new("fails", &guests::c("ops"))).await;
-    let said = orama.run(&["function", "invoke", "fails", "--data", "exit 3"]).await.expect_code(1);
+    let said = orama
+        .run(&["function", "invoke", "fails", "--data", "exit 3"])
+        .await
+        .expect_code(1);
     assert!(said.all().contains("code 3"), "{said:?}");
 }
 
@@ -69,48 +81,102 @@ async fn tables_and_json() {
 
     let got = orama.json(&["function", "get", "echo"]).await;
     assert_eq!((&got["name"], &got["version"]), (&json!("echo"), &json!(1)));
-    let pretty: serde_json::Value = serde_json::from_str(&orama.ok(&["function", "get", "echo"]).await).unwrap();
+    let pretty: serde_json::Value =
+        serde_json::from_str(&orama.ok(&["function", "get", "echo"]).await).unwrap();
     assert_eq!(pretty["name"], "echo");
 
-    let said = orama.ok(&["function", "invoke", "echo", "--data", r#"{"a":1}"#]).await;
+    let said = orama
+        .ok(&["function", "invoke", "echo", "--data", r#"{"a":1}"#])
+        .await;
     for words in ["Request ID:", "Duration:", "Output:"] {
         assert!(said.contains(words), "{said}");
     }
-    orama.json(&["function", "invoke", "echo", "--data", r#"{"a":1}"#]).await;
+    orama
+        .json(&["function", "invoke", "echo", "--data", r#"{"a":1}"#])
+        .await;
     let default = orama.ok(&["function", "invoke", "echo"]).await;
-    assert!(default.contains("{}"), "the default data is an empty object: {default}");
+    assert!(
+        default.contains("{}"),
+        "the default data is an empty object: {default}"
+    );
 
     let versions = orama.ok(&["function", "versions", "echo"]).await;
-    assert!(versions.contains("VERSION") && versions.contains("WASM CID") && versions.contains("Total: 1 version(s)"), "{versions}");
-    assert_eq!(orama.json(&["function", "versions", "echo"]).await["count"], 1);
+    assert!(
+        versions.contains("VERSION")
+            && versions.contains("WASM CID")
+            && versions.contains("Total: 1 version(s)"),
+        "{versions}"
+    );
+    assert_eq!(
+        orama.json(&["function", "versions", "echo"]).await["count"],
+        1
+    );
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let logs = orama.json(&["function", "logs", "echo", "--limit", "1"]).await;
+    let logs = orama
+        .json(&["function", "logs", "echo", "--limit", "1"])
+        .await;
     assert_eq!(logs["count"], 1, "{logs}");
 
     // Secrets: inline, from a file, listed by name only.
-    orama.ok(&["function", "secrets", "set", "INLINE", "one"]).await;
+    orama
+        .ok(&["function", "secrets", "set", "INLINE", "one"])
+        .await;
     let file = orama.home().join("key.p8");
     std::fs::write(&file, "line 1\nline 2\n").unwrap();
-    let set = orama.ok(&["function", "secrets", "set", "FILE", "--from-file", &file.display().to_string()]).await;
+    let set = orama
+        .ok(&[
+            "function",
+            "secrets",
+            "set",
+            "FILE",
+            "--from-file",
+            &file.display().to_string(),
+        ])
+        .await;
     assert!(set.contains("Secret \"FILE\" set successfully."), "{set}");
     let list = orama.ok(&["function", "secrets", "list"]).await;
-    assert!(list.contains("Secrets (2):") && list.contains("FILE") && list.contains("INLINE"), "{list}");
+    assert!(
+        list.contains("Secrets (2):") && list.contains("FILE") && list.contains("INLINE"),
+        "{list}"
+    );
     assert!(!list.contains("line 1"));
-    assert_eq!(orama.json(&["function", "secrets", "list"]).await["secrets"], json!(["FILE", "INLINE"]));
-    assert_eq!(orama.ok(&["secrets", "list"]).await, list, "the short form is an alias");
+    assert_eq!(
+        orama.json(&["function", "secrets", "list"]).await["secrets"],
+        json!(["FILE", "INLINE"])
+    );
+    assert_eq!(
+        orama.ok(&["secrets", "list"]).await,
+        list,
+        "the short form is an alias"
+    );
     let both = ["function", "secrets", "set", "X", "one", "--from-file", "y"];
     assert_ne!(orama.run(&both).await.code, 0);
-    assert_ne!(orama.run(&["function", "secrets", "set", "X"]).await.code, 0);
-    tenant.deploy(Deploy::new("reader", &guests::secret_reader(&["malloc"]))).await;
-    assert_eq!(tenant.invoke("reader", "FILE").await.json()["output"], "mline 1\nline 2\n");
-    orama.ok(&["function", "secrets", "delete", "FILE", "--force"]).await;
+    assert_ne!(
+        orama.run(&["function", "secrets", "set", "X"]).await.code,
+        0
+    );
+    tenant
+        .deploy(Deploy::new("reader", &guests::secret_reader(&["malloc"])))
+        .await;
+    assert_eq!(
+        tenant.invoke("reader", "FILE").await.json()["output"],
+        "mline 1\nline 2\n"
+    );
+    orama
+        .ok(&["function", "secrets", "delete", "FILE", "--force"])
+        .await;
     assert_eq!(tenant.secrets().await, ["INLINE"]);
 
     // Disable, enable, rollback, delete.
     orama.ok(&["function", "disable", "echo"]).await;
-    orama.run(&["function", "invoke", "echo"]).await.expect_code(4);
+    orama
+        .run(&["function", "invoke", "echo"])
+        .await
+        .expect_code(4);
     orama.ok(&["function", "enable", "echo"]).await;
-    tenant.deploy(Deploy::new("echo", &guests::constant("2"))).await;
+    tenant
+        .deploy(Deploy::new("echo", &guests::constant("2")))
+        .await;
     orama.ok(&["function", "rollback", "echo", "1"]).await;
     assert_eq!(tenant.versions("echo").await[0].version, 3);
     assert_eq!(tenant.invoke("echo", "7").await.output(), b"7");
@@ -136,14 +202,20 @@ async fn logs_follow() {
         .command(orama.home(), &["function", "logs", "talk", "--follow"])
         .spawn()
         .unwrap();
-    let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(follower.stdout.take().unwrap()));
+    let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(
+        follower.stdout.take().unwrap(),
+    ));
     for n in 0..3 {
         let input = format!("hostcalls orama none none none followed-{n} 0");
         tenant.invoke("talk", input).await.output();
         let marker = format!("followed-{n}");
         let seen = tokio::time::timeout(Duration::from_secs(15), async {
             loop {
-                let line = lines.next_line().await.unwrap().expect("it goes on following");
+                let line = lines
+                    .next_line()
+                    .await
+                    .unwrap()
+                    .expect("it goes on following");
                 if line.contains(&marker) {
                     return;
                 }
@@ -164,9 +236,19 @@ async fn environments_and_login() {
     assert!(orama.ok(&["env", "current"]).await.contains("test"));
     assert!(orama.ok(&["env", "list"]).await.contains(&node.url()));
     orama.run(&["function", "list"]).await.expect_code(3);
-    // The key comes from the environment, so that it is in no process list.
-    let mut login = orama.command(orama.home(), &["auth", "login"]);
-    let output = login.env("ORAMA_TOKEN", &tenant.credential).output().await.unwrap();
+    // The key comes through stdin, so that it is in no process list.
+    let mut login = orama
+        .command(orama.home(), &["auth", "login"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let line = format!("{}\n", tenant.credential);
+    let mut stdin = login.stdin.take().unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stdin, line.as_bytes())
+        .await
+        .unwrap();
+    drop(stdin);
+    let output = login.wait_with_output().await.unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(orama.ok(&["function", "list"]).await.contains("echo"));
     // The file with the credential is its owner's alone.
@@ -189,15 +271,34 @@ async fn administration() {
     let made = admin.json(&["namespace", "create", "fresh"]).await;
     assert_eq!(made["namespace"], "fresh");
     let key = made["api_key"].as_str().unwrap().to_owned();
-    let tenant = Orama::new().env("ORAMA_API_URL", node.url()).env("ORAMA_TOKEN", key);
-    assert!(tenant.ok(&["function", "list"]).await.contains("No functions deployed."));
+    let tenant = Orama::new()
+        .env("ORAMA_API_URL", node.url())
+        .env("ORAMA_TOKEN", key);
+    assert!(
+        tenant
+            .ok(&["function", "list"])
+            .await
+            .contains("No functions deployed.")
+    );
     assert!(admin.ok(&["namespace", "list"]).await.contains("fresh"));
-    let made = admin.json(&["key", "create", "fresh"]).await;
+    let made = admin.json(&["key", "create", "-n", "fresh"]).await;
     assert!(made["api_key"].is_string());
-    let keys = admin.json(&["key", "list", "fresh"]).await;
+    let keys = admin.json(&["key", "list", "-n", "fresh"]).await;
     assert_eq!(keys["count"], 2, "{keys}");
-    admin.ok(&["key", "revoke", "fresh", made["id"].as_str().unwrap()]).await;
-    assert_eq!(admin.json(&["key", "list", "fresh"]).await["count"], 1);
+    admin
+        .ok(&[
+            "key",
+            "revoke",
+            "-n",
+            "fresh",
+            made["id"].as_str().unwrap(),
+            "--force",
+        ])
+        .await;
+    assert_eq!(
+        admin.json(&["key", "list", "-n", "fresh"]).await["count"],
+        1
+    );
     admin.ok(&["namespace", "delete", "fresh", "--force"]).await;
     tenant.run(&["function", "list"]).await.expect_code(3);
 }

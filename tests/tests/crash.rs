@@ -62,10 +62,16 @@ impl Client {
             rng,
             counter: 0,
             functions: (0..FUNCTIONS)
-                .map(|f| FunctionModel { name: format!("f{id}-{f}"), ..Default::default() })
+                .map(|f| FunctionModel {
+                    name: format!("f{id}-{f}"),
+                    ..Default::default()
+                })
                 .collect(),
             secrets: (0..SECRETS)
-                .map(|s| SecretModel { name: format!("S{id}_{s}"), ..Default::default() })
+                .map(|s| SecretModel {
+                    name: format!("S{id}_{s}"),
+                    ..Default::default()
+                })
                 .collect(),
             acknowledged: 0,
         }
@@ -95,11 +101,18 @@ impl Client {
         let model = &mut self.functions[at];
         model.doubt = Some(FunctionChange::Deploy(text.clone()));
         let module = guests::constant(&format!("\"{text}\""));
-        let Some(reply) = tenant.deploy_or_die(Deploy::new(&model.name, &module)).await else {
+        let Some(reply) = tenant
+            .deploy_or_die(Deploy::new(&model.name, &module))
+            .await
+        else {
             return false;
         };
         let made: DeployResponse = acknowledged(reply, 201).parse();
-        assert_eq!(made.function.version, model.versions.last().map_or(1, |v| v.0 + 1), "{model:?}");
+        assert_eq!(
+            made.function.version,
+            model.versions.last().map_or(1, |v| v.0 + 1),
+            "{model:?}"
+        );
         model.versions.push((made.function.version, text));
         model.disabled = false;
         model.doubt = None;
@@ -179,25 +192,52 @@ impl Client {
                 None => {}
             }
             // Only the newest versions are kept; of those, each one.
-            let expected: Vec<u64> = model.versions.iter().rev().map(|v| v.0).take(limits::VERSIONS_KEPT).collect();
-            let seen: Vec<u64> = seen.iter().map(|v| v.version).take(limits::VERSIONS_KEPT).collect();
+            let expected: Vec<u64> = model
+                .versions
+                .iter()
+                .rev()
+                .map(|v| v.0)
+                .take(limits::VERSIONS_KEPT)
+                .collect();
+            let seen: Vec<u64> = seen
+                .iter()
+                .map(|v| v.version)
+                .take(limits::VERSIONS_KEPT)
+                .collect();
             assert_eq!(seen, expected, "versions of {model:?}");
-            let Some((version, text)) = model.versions.last() else { continue };
+            let Some((version, text)) = model.versions.last() else {
+                continue;
+            };
             let reply = tenant.invoke(&model.name, "").await;
             if model.disabled {
                 assert_eq!(reply.status, 404, "{reply:?} {model:?}");
             } else {
-                assert_eq!(reply.output(), format!("\"{text}\"").into_bytes(), "{model:?}");
-                let back = self.rng.below(model.versions.len().min(limits::VERSIONS_KEPT / 2) as u64) as usize;
+                assert_eq!(
+                    reply.output(),
+                    format!("\"{text}\"").into_bytes(),
+                    "{model:?}"
+                );
+                let back = self
+                    .rng
+                    .below(model.versions.len().min(limits::VERSIONS_KEPT / 2) as u64)
+                    as usize;
                 let (old, text) = &model.versions[model.versions.len() - 1 - back];
                 let reply = tenant.invoke(&format!("{}@{old}", model.name), "").await;
-                assert_eq!(reply.output(), format!("\"{text}\"").into_bytes(), "{version} {model:?}");
+                assert_eq!(
+                    reply.output(),
+                    format!("\"{text}\"").into_bytes(),
+                    "{version} {model:?}"
+                );
             }
         }
         for model in &mut self.secrets {
             let body = tenant.invoke("reader", model.name.as_str()).await.json();
             // The reader says which allocator was used, then the value; nothing when there is none.
-            let seen = body["output"].as_str().unwrap().strip_prefix('m').map(str::to_owned);
+            let seen = body["output"]
+                .as_str()
+                .unwrap()
+                .strip_prefix('m')
+                .map(str::to_owned);
             let listed = names.contains(&model.name);
             assert_eq!(listed, seen.is_some(), "{model:?}");
             if let Some(value) = model.doubt.take()
@@ -223,7 +263,9 @@ async fn what_is_acknowledged_survives_kill_nine() {
     let mut node = Node::start().await;
     let tenants = [node.tenant("left").await, node.tenant("right").await];
     for tenant in &tenants {
-        tenant.deploy(Deploy::new("reader", &guests::secret_reader(&["malloc"]))).await;
+        tenant
+            .deploy(Deploy::new("reader", &guests::secret_reader(&["malloc"])))
+            .await;
     }
     let mut clients: Vec<Client> = (0..CLIENTS).map(|id| Client::new(id, rng.fork())).collect();
     let (mut slowest, mut sum) = (Duration::ZERO, Duration::ZERO);
@@ -253,13 +295,31 @@ async fn what_is_acknowledged_survives_kill_nine() {
             }
             // Nothing is there that nobody made.
             let mine = |c: &&Client| c.tenant_index == index;
-            let functions = 1 + clients.iter().filter(mine).flat_map(|c| &c.functions).filter(|f| !f.versions.is_empty()).count();
-            let secrets = clients.iter().filter(mine).flat_map(|c| &c.secrets).filter(|s| s.value.is_some()).count();
-            assert_eq!((listed.len(), names.len()), (functions, secrets), "round {round}");
+            let functions = 1 + clients
+                .iter()
+                .filter(mine)
+                .flat_map(|c| &c.functions)
+                .filter(|f| !f.versions.is_empty())
+                .count();
+            let secrets = clients
+                .iter()
+                .filter(mine)
+                .flat_map(|c| &c.secrets)
+                .filter(|s| s.value.is_some())
+                .count();
+            assert_eq!(
+                (listed.len(), names.len()),
+                (functions, secrets),
+                "round {round}"
+            );
         }
         if (round + 1) % 50 == 0 {
             let changes: u64 = clients.iter().map(|c| c.acknowledged).sum();
-            println!("{} kills, {changes} acknowledged changes, {:?}", round + 1, began.elapsed());
+            println!(
+                "{} kills, {changes} acknowledged changes, {:?}",
+                round + 1,
+                began.elapsed()
+            );
         }
     }
     let changes: u64 = clients.iter().map(|c| c.acknowledged).sum();
@@ -268,6 +328,9 @@ async fn what_is_acknowledged_survives_kill_nine() {
         began.elapsed(),
         sum / rounds.max(1) as u32
     );
-    assert!(changes > rounds, "the clients hardly got to work: {changes} changes");
+    assert!(
+        changes > rounds,
+        "the clients hardly got to work: {changes} changes"
+    );
     node.stop().await;
 }

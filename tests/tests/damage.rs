@@ -22,16 +22,25 @@ struct State {
 
 async fn state(tenant: &Tenant) -> State {
     let mut answers = Vec::new();
-    for (name, input) in [("one", ""), ("one@1", ""), ("two", ""), ("reader", "KEY"), ("reader", "OTHER")] {
-        answers.push(String::from_utf8_lossy(&tenant.invoke(name, input).await.output()).into_owned());
+    for (name, input) in [
+        ("one", ""),
+        ("one@1", ""),
+        ("two", ""),
+        ("reader", "KEY"),
+        ("reader", "OTHER"),
+    ] {
+        answers
+            .push(String::from_utf8_lossy(&tenant.invoke(name, input).await.output()).into_owned());
     }
     // An output that is wrapped carries the request's id and duration; keep what the guest said.
     let answers = answers
         .into_iter()
-        .map(|text| match serde_json::from_str::<serde_json::Value>(&text) {
-            Ok(body) if body.get("output").is_some() => body["output"].to_string(),
-            _ => text,
-        })
+        .map(
+            |text| match serde_json::from_str::<serde_json::Value>(&text) {
+                Ok(body) if body.get("output").is_some() => body["output"].to_string(),
+                _ => text,
+            },
+        )
         .collect();
     State {
         functions: tenant.functions().await,
@@ -43,10 +52,18 @@ async fn state(tenant: &Tenant) -> State {
 
 async fn populate(node: &Node, namespace: &str) -> Tenant {
     let tenant = node.tenant(namespace).await;
-    tenant.deploy(Deploy::new("reader", &guests::secret_reader(&["malloc"]))).await;
-    tenant.deploy(Deploy::new("one", &guests::constant("1"))).await;
-    tenant.deploy(Deploy::new("one", &guests::constant("11"))).await;
-    tenant.deploy(Deploy::new("two", &guests::constant("2"))).await;
+    tenant
+        .deploy(Deploy::new("reader", &guests::secret_reader(&["malloc"])))
+        .await;
+    tenant
+        .deploy(Deploy::new("one", &guests::constant("1")))
+        .await;
+    tenant
+        .deploy(Deploy::new("one", &guests::constant("11")))
+        .await;
+    tenant
+        .deploy(Deploy::new("two", &guests::constant("2")))
+        .await;
     tenant.set_secret("KEY", "value").await;
     tenant.set_secret("OTHER", "gone").await;
     tenant.set_secret("OTHER", "changed").await;
@@ -54,7 +71,12 @@ async fn populate(node: &Node, namespace: &str) -> Tenant {
 }
 
 fn copy_dir(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    let status = Command::new("cp")
+        .arg("-a")
+        .arg(from)
+        .arg(to)
+        .status()
+        .unwrap();
     assert!(status.success());
 }
 
@@ -77,7 +99,9 @@ fn flip(file: &Path, rng: &mut Rng, count: usize) -> Vec<usize> {
     let mut bytes = std::fs::read(file).unwrap();
     let used: Vec<usize> = (0..bytes.len()).filter(|&i| bytes[i] != 0).collect();
     assert!(!used.is_empty(), "{} holds nothing", file.display());
-    let at: Vec<usize> = (0..count).map(|_| used[rng.below(used.len() as u64) as usize]).collect();
+    let at: Vec<usize> = (0..count)
+        .map(|_| used[rng.below(used.len() as u64) as usize])
+        .collect();
     for &i in &at {
         bytes[i] ^= 0x5a;
     }
@@ -87,11 +111,17 @@ fn flip(file: &Path, rng: &mut Rng, count: usize) -> Vec<usize> {
 
 /// A refusal must be one: exit code 1 and a sentence, no panic, no hanging.
 fn check_refusal(refusal: &Refusal, words: &[&str]) {
-    let status = refusal.status.unwrap_or_else(|| panic!("it neither started nor ended: {}", refusal.stderr));
+    let status = refusal
+        .status
+        .unwrap_or_else(|| panic!("it neither started nor ended: {}", refusal.stderr));
     assert_eq!(status.code(), Some(1), "{refusal:?}");
     assert!(!refusal.stderr.contains("panicked"), "{}", refusal.stderr);
     let said = refusal.stderr.to_lowercase();
-    assert!(words.iter().any(|word| said.contains(word)), "should say one of {words:?}: {}", refusal.stderr);
+    assert!(
+        words.iter().any(|word| said.contains(word)),
+        "should say one of {words:?}: {}",
+        refusal.stderr
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +131,13 @@ async fn a_second_process_is_turned_away() {
     let before = state(&tenant).await;
     let rival = node.rival().await;
     check_refusal(&rival, &["in use"]);
-    assert!(rival.stderr.contains(&node.data_dir().display().to_string()), "{}", rival.stderr);
+    assert!(
+        rival
+            .stderr
+            .contains(&node.data_dir().display().to_string()),
+        "{}",
+        rival.stderr
+    );
     assert_eq!(state(&tenant).await, before);
 }
 
@@ -115,7 +151,10 @@ async fn a_corrupt_blob_is_noticed_and_healed() {
     node.stop().await;
     let blob = files_under(&node.data_dir().join("blobs"))
         .into_iter()
-        .find(|path| path.file_name().is_some_and(|n| n == info.wasm_cid.as_str()))
+        .find(|path| {
+            path.file_name()
+                .is_some_and(|n| n == info.wasm_cid.as_str())
+        })
         .expect("the blob's file is named by its content id");
     let mut content = std::fs::read(&blob).unwrap();
     assert_eq!(content, bytes);
@@ -177,8 +216,15 @@ async fn the_state_directory_is_only_a_view() {
         match damage {
             0 => std::fs::remove_dir_all(&dir).unwrap(),
             1 => {
-                let largest = files_under(&dir).into_iter().max_by_key(|f| f.metadata().unwrap().len()).unwrap();
-                println!("flipped in {}: {:?}", largest.display(), flip(&largest, &mut rng, 20));
+                let largest = files_under(&dir)
+                    .into_iter()
+                    .max_by_key(|f| f.metadata().unwrap().len())
+                    .unwrap();
+                println!(
+                    "flipped in {}: {:?}",
+                    largest.display(),
+                    flip(&largest, &mut rng, 20)
+                );
             }
             2 => {
                 for file in files_under(&dir) {
@@ -186,9 +232,17 @@ async fn the_state_directory_is_only_a_view() {
                 }
             }
             _ => {
-                let file = files_under(&dir).into_iter().max_by_key(|f| f.metadata().unwrap().len()).unwrap();
+                let file = files_under(&dir)
+                    .into_iter()
+                    .max_by_key(|f| f.metadata().unwrap().len())
+                    .unwrap();
                 let half = file.metadata().unwrap().len() / 2;
-                std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(half).unwrap();
+                std::fs::OpenOptions::new()
+                    .write(true)
+                    .open(file)
+                    .unwrap()
+                    .set_len(half)
+                    .unwrap();
             }
         }
         node.start_again().await;
@@ -215,7 +269,11 @@ async fn try_damages(
         match node.try_start_again().await {
             Ok(_) => {
                 served += 1;
-                assert_eq!(&state(tenant).await, before, "{what}: it must serve everything or refuse");
+                assert_eq!(
+                    &state(tenant).await,
+                    before,
+                    "{what}: it must serve everything or refuse"
+                );
                 // A node that serves also takes changes.
                 tenant.set_secret("AFTER", "damage").await;
                 node.kill();
@@ -237,7 +295,11 @@ async fn try_damages(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_corrupt_log_is_never_silently_less() {
-    let mut node = Node::builder().allow_error("log").allow_error("corrupt").start().await;
+    let mut node = Node::builder()
+        .allow_error("log")
+        .allow_error("corrupt")
+        .start()
+        .await;
     let tenant = populate(&node, "logs").await;
     let before = state(&tenant).await;
     node.kill();
@@ -256,7 +318,12 @@ async fn a_corrupt_log_is_never_silently_less() {
             }
             if n == 23 {
                 let length = file.metadata().unwrap().len();
-                std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(length / 3).unwrap();
+                std::fs::OpenOptions::new()
+                    .write(true)
+                    .open(&file)
+                    .unwrap()
+                    .set_len(length / 3)
+                    .unwrap();
                 return "a log cut to a third".into();
             }
             format!("bytes {:?} of the log", flip(&file, &mut rng, 1 + n % 4))
@@ -269,7 +336,11 @@ async fn a_corrupt_log_is_never_silently_less() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_corrupt_snapshot_is_never_silently_less() {
-    let mut node = Node::builder().allow_error("snapshot").allow_error("corrupt").start().await;
+    let mut node = Node::builder()
+        .allow_error("snapshot")
+        .allow_error("corrupt")
+        .start()
+        .await;
     let tenant = populate(&node, "snaps").await;
     // Enough changes for a snapshot to be made and the log to be compacted.
     let snapshots = node.data_dir().join("snapshots");
@@ -277,7 +348,11 @@ async fn a_corrupt_snapshot_is_never_silently_less() {
     while files_under(&snapshots).is_empty() {
         let batch = (0..64).map(|n| {
             let tenant = &tenant;
-            async move { tenant.set_secret(&format!("FILLER_{n}"), &format!("{changes}")).await }
+            async move {
+                tenant
+                    .set_secret(&format!("FILLER_{n}"), &format!("{changes}"))
+                    .await
+            }
         });
         futures::future::join_all(batch).await;
         changes += 64;
@@ -285,7 +360,10 @@ async fn a_corrupt_snapshot_is_never_silently_less() {
     }
     // Let the compaction that follows a snapshot come to its end.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    println!("a snapshot after {changes} changes: {:?}", files_under(&snapshots));
+    println!(
+        "a snapshot after {changes} changes: {:?}",
+        files_under(&snapshots)
+    );
     let before = state(&tenant).await;
     node.stop().await;
     let mut rng = Rng::new(seed());
@@ -356,7 +434,9 @@ fn large(mib: usize, seed: u64) -> Vec<u8> {
     let mut rng = Rng::new(seed);
     let mut module = guests::constant(&format!("large {seed}"));
     // A custom section: id 0, size, name length, name, content.
-    let content: Vec<u8> = (0..mib * 1024 * 1024 / 8).flat_map(|_| rng.next().to_le_bytes()).collect();
+    let content: Vec<u8> = (0..mib * 1024 * 1024 / 8)
+        .flat_map(|_| rng.draw().to_le_bytes())
+        .collect();
     let mut section = vec![4u8];
     section.extend_from_slice(b"junk");
     section.extend_from_slice(&content);
@@ -393,14 +473,21 @@ async fn a_full_disk_refuses_the_deploy_and_loses_nothing() {
     disk.fill(6 << 20);
     for n in 0..3 {
         let reply = tenant.try_deploy(Deploy::new("one", &large(12, n))).await;
-        reply.expect_error(ErrorCode::StorageQuotaExceeded, &["space"]);
+        reply.expect_error(ErrorCode::StorageQuotaExceeded, &["full"]);
     }
-    assert_eq!(state(&tenant).await, before, "the failed deploys left nothing behind");
+    assert_eq!(
+        state(&tenant).await,
+        before,
+        "the failed deploys left nothing behind"
+    );
     disk.free();
     let made = tenant.deploy(Deploy::new("big", &large(12, 1))).await;
     assert_eq!(made.version, 1);
     assert_eq!(tenant.invoke("big", "").await.json()["output"], "large 1");
-    tenant.call(Method::DELETE, "/v1/functions/big", "").await.expect(200);
+    tenant
+        .call(Method::DELETE, "/v1/functions/big", "")
+        .await
+        .expect(200);
     let before = state(&tenant).await;
 
     // There is room for nothing at all: every change is refused or made, none is lost.
@@ -410,12 +497,20 @@ async fn a_full_disk_refuses_the_deploy_and_loses_nothing() {
         let name = format!("FULL_{n}");
         let value = "v".repeat(30_000);
         let reply = tenant
-            .json(Method::PUT, "/v1/functions/secrets", &json!({"name": name, "value": value}))
+            .json(
+                Method::PUT,
+                "/v1/functions/secrets",
+                &json!({"name": name, "value": value}),
+            )
             .await;
         match reply.status {
             200 => kept.push(name),
             503 | 507 => {
-                let code = if reply.status == 507 { ErrorCode::StorageQuotaExceeded } else { ErrorCode::ServiceUnavailable };
+                let code = if reply.status == 507 {
+                    ErrorCode::StorageQuotaExceeded
+                } else {
+                    ErrorCode::ServiceUnavailable
+                };
                 reply.expect_error(code, &[]);
             }
             other => panic!("{other}: {reply:?}"),
@@ -431,7 +526,12 @@ async fn a_full_disk_refuses_the_deploy_and_loses_nothing() {
         assert!(secrets.contains(name), "{name} was acknowledged");
     }
     let after = state(&tenant).await;
-    assert_eq!((after.functions, after.versions, after.answers), (before.functions, before.versions, before.answers));
+    assert_eq!(
+        (after.functions, after.versions, after.answers),
+        (before.functions, before.versions, before.answers)
+    );
     tenant.set_secret("AFTERWARDS", "works").await;
-    tenant.deploy(Deploy::new("afterwards", &guests::constant("3"))).await;
+    tenant
+        .deploy(Deploy::new("afterwards", &guests::constant("3")))
+        .await;
 }

@@ -32,16 +32,30 @@ async fn two_namespaces_never_meet() {
     let mut callers = Vec::new();
     for namespace in ["left", "right"] {
         let tenant = node.tenant(namespace).await;
-        tenant.set_secret("SHARED_NAME", &format!("secret-of-{namespace}")).await;
+        tenant
+            .set_secret("SHARED_NAME", &format!("secret-of-{namespace}"))
+            .await;
         for f in 0..FUNCTIONS {
-            let module = if f == 0 { guests::go("hostcalls") } else { guests::c("ops") };
+            let module = if f == 0 {
+                guests::go("hostcalls")
+            } else {
+                guests::c("ops")
+            };
             tenant
-                .deploy(Deploy::new(&format!("f{f}"), &module).env("SIDE", &format!("env-of-{namespace}")))
+                .deploy(
+                    Deploy::new(&format!("f{f}"), &module)
+                        .env("SIDE", &format!("env-of-{namespace}")),
+                )
                 .await;
         }
         for user in ["key", "anna", "bert"] {
             let (caller, wallet, subject, claim) = match user {
-                "key" => (tenant.clone(), namespace.to_owned(), String::new(), String::new()),
+                "key" => (
+                    tenant.clone(),
+                    namespace.to_owned(),
+                    String::new(),
+                    String::new(),
+                ),
                 user => {
                     let subject = format!("{user}-of-{namespace}");
                     let claim = format!("claim-{subject}");
@@ -65,7 +79,11 @@ async fn two_namespaces_never_meet() {
     for side in 0..2 {
         for f in 0..FUNCTIONS {
             for _ in 0..calls {
-                plan.push((callers[side * 3 + rng.below(3) as usize].clone(), f, rng.below(6)));
+                plan.push((
+                    callers[side * 3 + rng.below(3) as usize].clone(),
+                    f,
+                    rng.below(6),
+                ));
             }
         }
     }
@@ -74,42 +92,53 @@ async fn two_namespaces_never_meet() {
     }
     let total = plan.len();
     let began = std::time::Instant::now();
-    let sent: Vec<(String, usize, String, String)> = futures::stream::iter(plan.into_iter().enumerate())
-        .map(|(n, (caller, f, pause))| async move {
-            let marker = format!("marker-{n}-{}", caller.wallet);
-            let module = ["env", "host", "orama"][n % 3];
-            let input = if f == 0 {
-                json!({"module": module, "claim": "who", "env": "SIDE", "secret": "SHARED_NAME",
+    let sent: Vec<(String, usize, String, String)> =
+        futures::stream::iter(plan.into_iter().enumerate())
+            .map(|(n, (caller, f, pause))| async move {
+                let marker = format!("marker-{n}-{}", caller.wallet);
+                let module = ["env", "host", "orama"][n % 3];
+                let input = if f == 0 {
+                    json!({"module": module, "claim": "who", "env": "SIDE", "secret": "SHARED_NAME",
                        "info": marker, "error": marker, "sleep": pause})
-                .to_string()
-            } else {
-                format!("hostcalls {module} who SIDE SHARED_NAME {marker} {pause}")
-            };
-            let reply = caller.tenant.invoke(&format!("f{f}"), input).await;
-            reply.output();
-            let answer = reply.json();
-            for (field, expected) in [
-                ("wallet", &caller.wallet),
-                ("subject", &caller.subject),
-                ("claim", &caller.claim),
-                ("secret", &caller.secret),
-                ("env", &caller.env),
-                ("request_id", &reply.request_id()),
-            ] {
-                assert_eq!(answer[field], **expected, "{field} of {answer}");
-            }
-            (caller.tenant.namespace.clone(), f, reply.request_id(), marker)
-        })
-        .buffer_unordered(CONCURRENCY)
-        .collect()
-        .await;
+                    .to_string()
+                } else {
+                    format!("hostcalls {module} who SIDE SHARED_NAME {marker} {pause}")
+                };
+                let reply = caller.tenant.invoke(&format!("f{f}"), input).await;
+                reply.output();
+                let answer = reply.json();
+                for (field, expected) in [
+                    ("wallet", &caller.wallet),
+                    ("subject", &caller.subject),
+                    ("claim", &caller.claim),
+                    ("secret", &caller.secret),
+                    ("env", &caller.env),
+                    ("request_id", &reply.request_id()),
+                ] {
+                    assert_eq!(answer[field], **expected, "{field} of {answer}");
+                }
+                (
+                    caller.tenant.namespace.clone(),
+                    f,
+                    reply.request_id(),
+                    marker,
+                )
+            })
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
     println!("{total} interleaved calls in {:?}", began.elapsed());
     assert!(total >= 6 * calls);
 
     // Each record holds its own marker and no other.
     let mut expected: HashMap<String, String> = HashMap::new();
     for (_, _, request_id, marker) in &sent {
-        assert!(expected.insert(request_id.clone(), marker.clone()).is_none(), "a request id came twice");
+        assert!(
+            expected
+                .insert(request_id.clone(), marker.clone())
+                .is_none(),
+            "a request id came twice"
+        );
     }
     for side in ["left", "right"] {
         let tenant = &callers.iter().find(|c| c.wallet == side).unwrap().tenant;
@@ -122,15 +151,26 @@ async fn two_namespaces_never_meet() {
                     break records;
                 }
                 waited += 1;
-                assert!(waited < 500, "{} of {calls} records of {side}/{name}", records.len());
+                assert!(
+                    waited < 500,
+                    "{} of {calls} records of {side}/{name}",
+                    records.len()
+                );
                 tokio::time::sleep(Duration::from_millis(20)).await;
             };
             for record in records {
                 let marker = &expected[record.request_id.as_str()];
-                let lines: Vec<_> = record.wasm_logs.iter().map(|l| (l.level, &l.message)).collect();
+                let lines: Vec<_> = record
+                    .wasm_logs
+                    .iter()
+                    .map(|l| (l.level, &l.message))
+                    .collect();
                 assert_eq!(lines, [(LogLevel::Info, marker), (LogLevel::Error, marker)]);
                 assert_eq!(record.namespace.as_str(), side);
-                assert!(marker.ends_with(&format!("-{}", record.caller_wallet)), "{record:?}");
+                assert!(
+                    marker.ends_with(&format!("-{}", record.caller_wallet)),
+                    "{record:?}"
+                );
             }
         }
     }

@@ -22,7 +22,10 @@ async fn sigterm_lets_running_invocations_finish() {
     node.terminate();
     // Readiness goes before the work ends.
     while node.is_ready().await {
-        assert!(began.elapsed() < Duration::from_secs(1), "readiness must go at once");
+        assert!(
+            began.elapsed() < Duration::from_secs(1),
+            "readiness must go at once"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let reply = running.await.unwrap();
@@ -30,7 +33,11 @@ async fn sigterm_lets_running_invocations_finish() {
     let id = reply.request_id();
     let status = node.wait(Duration::from_secs(20)).await;
     assert_eq!(status.code(), Some(0));
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
     // The record of the last invocation was written before the end.
     node.start_again().await;
     let logs = tenant.logs("sleep").await;
@@ -39,7 +46,11 @@ async fn sigterm_lets_running_invocations_finish() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn draining_is_bounded() {
-    let mut node = Node::builder().arg("--drain-timeout").arg("1").start().await;
+    let mut node = Node::builder()
+        .arg("--drain-timeout")
+        .arg("1")
+        .start()
+        .await;
     let tenant = node.tenant("bounded").await;
     tenant.deploy(Deploy::new("sleep", &guests::c("ops"))).await;
     let running = tokio::spawn({
@@ -50,27 +61,51 @@ async fn draining_is_bounded() {
     node.terminate();
     let began = Instant::now();
     node.wait(Duration::from_secs(15)).await;
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
     if let Some(reply) = running.await.unwrap() {
         assert_ne!(reply.status, 200);
     }
 }
 
 async fn refused(builder: NodeBuilder, words: &[&str]) {
-    let refusal = builder.try_start().await.err().expect("it must refuse to start");
+    let refusal = builder
+        .try_start()
+        .await
+        .err()
+        .expect("it must refuse to start");
     let status = refusal.status.expect("it must end by itself");
     assert!([1, 2].contains(&status.code().unwrap_or(-1)), "{refusal:?}");
     for word in words {
-        assert!(refusal.stderr.contains(word), "should say {word:?}: {}", refusal.stderr);
+        assert!(
+            refusal.stderr.contains(word),
+            "should say {word:?}: {}",
+            refusal.stderr
+        );
     }
     assert!(!refusal.stderr.contains("panicked"), "{}", refusal.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_that_are_wrong_are_named() {
-    refused(Node::builder().without_env("ORAMA_MASTER_KEY"), &["ORAMA_MASTER_KEY"]).await;
-    refused(Node::builder().without_env("ORAMA_ADMIN_TOKEN"), &["ORAMA_ADMIN_TOKEN"]).await;
-    refused(Node::builder().env("ORAMA_MASTER_KEY", "k1:c2hvcnQ="), &["ORAMA_MASTER_KEY", "32"]).await;
+    refused(
+        Node::builder().without_env("ORAMA_MASTER_KEY"),
+        &["ORAMA_MASTER_KEY"],
+    )
+    .await;
+    refused(
+        Node::builder().without_env("ORAMA_ADMIN_TOKEN"),
+        &["ORAMA_ADMIN_TOKEN"],
+    )
+    .await;
+    refused(
+        Node::builder().env("ORAMA_MASTER_KEY", "k1:c2hvcnQ="),
+        &["ORAMA_MASTER_KEY", "32"],
+    )
+    .await;
     refused(Node::builder().arg("--frobnicate"), &["--frobnicate"]).await;
     let config = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(config.path(), "http_adr: 127.0.0.1:0\n").unwrap();
@@ -81,20 +116,39 @@ async fn settings_that_are_wrong_are_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_or_wrong_master_key_refuses_to_start() {
     let right = master_key("house");
-    let mut node = Node::builder().env("ORAMA_MASTER_KEY", &right).start().await;
+    let mut node = Node::builder()
+        .env("ORAMA_MASTER_KEY", &right)
+        .start()
+        .await;
     let tenant = node.tenant("sealed").await;
-    tenant.deploy(Deploy::new("reader", &guests::secret_reader(&["malloc"]))).await;
+    tenant
+        .deploy(Deploy::new("reader", &guests::secret_reader(&["malloc"])))
+        .await;
     tenant.set_secret("KEY", "value").await;
     node.stop().await;
     for wrong in [master_key("garden"), master_key("house")] {
         node.reconfigure(|b| b.env("ORAMA_MASTER_KEY", wrong));
-        let refusal = node.try_start_again().await.expect_err("it must refuse to start");
-        assert_eq!(refusal.status.and_then(|s| s.code()), Some(1), "{refusal:?}");
-        assert!(refusal.stderr.contains("house"), "it names the key: {}", refusal.stderr);
+        let refusal = node
+            .try_start_again()
+            .await
+            .expect_err("it must refuse to start");
+        assert_eq!(
+            refusal.status.and_then(|s| s.code()),
+            Some(1),
+            "{refusal:?}"
+        );
+        assert!(
+            refusal.stderr.contains("house"),
+            "it names the key: {}",
+            refusal.stderr
+        );
     }
     node.reconfigure(|b| b.env("ORAMA_MASTER_KEY", right));
     node.start_again().await;
-    assert_eq!(tenant.invoke("reader", "KEY").await.json()["output"], "mvalue");
+    assert_eq!(
+        tenant.invoke("reader", "KEY").await.json()["output"],
+        "mvalue"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,7 +158,9 @@ async fn the_master_key_is_rotated() {
     let mut tenants = Vec::new();
     for n in 0..3 {
         let tenant = node.tenant(&format!("tenant-{n}")).await;
-        tenant.deploy(Deploy::new("reader", &guests::secret_reader(&["malloc"]))).await;
+        tenant
+            .deploy(Deploy::new("reader", &guests::secret_reader(&["malloc"])))
+            .await;
         tenant.set_secret("KEY", &format!("value-{n}")).await;
         tenants.push(tenant);
     }
@@ -118,13 +174,26 @@ async fn the_master_key_is_rotated() {
     node.reconfigure(|b| b.env("ORAMA_MASTER_KEY", format!("{new},{old}")));
     node.start_again().await;
     let between = node.master_keys().await;
-    assert_eq!((between.active.as_str(), between.wrapped_by.get("old")), ("new", before.wrapped_by.get("old")));
-    let rotated = node.admin(Method::POST, "/v1/admin/master-key/rotate", None).await.expect(200);
+    assert_eq!(
+        (between.active.as_str(), between.wrapped_by.get("old")),
+        ("new", before.wrapped_by.get("old"))
+    );
+    let rotated = node
+        .admin(Method::POST, "/v1/admin/master-key/rotate", None)
+        .await
+        .expect(200);
     let rotated: orama_proto::api::MasterKeyStatus = rotated.parse();
     assert_eq!(rotated.rewrapped, before.wrapped_by["old"]);
-    assert_eq!(rotated.wrapped_by.get("old").copied().unwrap_or(0), 0, "{rotated:?}");
+    assert_eq!(
+        rotated.wrapped_by.get("old").copied().unwrap_or(0),
+        0,
+        "{rotated:?}"
+    );
     // A second call has nothing to do.
-    let again = node.admin(Method::POST, "/v1/admin/master-key/rotate", None).await.expect(200);
+    let again = node
+        .admin(Method::POST, "/v1/admin/master-key/rotate", None)
+        .await
+        .expect(200);
     assert_eq!(again.json()["rewrapped"], 0);
 
     // The old key is not needed any more; after a crash, too.
@@ -137,10 +206,16 @@ async fn the_master_key_is_rotated() {
         tenant.set_secret("KEY", "changed").await;
     }
     // What was signed before is valid still.
-    assert_eq!(user.invoke("reader", "KEY").await.json()["output"], "mchanged");
+    assert_eq!(
+        user.invoke("reader", "KEY").await.json()["output"],
+        "mchanged"
+    );
     node.stop().await;
     node.reconfigure(|b| b.env("ORAMA_MASTER_KEY", &old));
-    let refusal = node.try_start_again().await.expect_err("the old key opens nothing now");
+    let refusal = node
+        .try_start_again()
+        .await
+        .expect_err("the old key opens nothing now");
     assert!(refusal.stderr.contains("new"), "{}", refusal.stderr);
 }
 
@@ -175,27 +250,56 @@ async fn nothing_secret_is_written_in_the_clear() {
     let user = node.user(&tenant, "alice", json!({"k": "v"})).await;
     const VALUE: &str = "MARKER-VALUE-5f2c9d-must-not-be-found";
     const ENV: &str = "MARKER-ENV-77aa31-must-not-be-in-logs";
-    tenant.deploy(Deploy::new("reader", &guests::secret_reader(&["malloc"])).env("SETTING", ENV)).await;
+    tenant
+        .deploy(Deploy::new("reader", &guests::secret_reader(&["malloc"])).env("SETTING", ENV))
+        .await;
     tenant.set_secret("MARKED", VALUE).await;
     // It is read, it is refused, it is replaced; through key and token.
-    assert_eq!(tenant.invoke("reader", "MARKED").await.json()["output"], format!("m{VALUE}"));
-    assert_eq!(user.invoke("reader", "MARKED").await.json()["output"], format!("m{VALUE}"));
-    tenant.json(Method::PUT, "/v1/functions/secrets", &json!({"name": "bad/name", "value": VALUE})).await.expect(400);
-    tenant.json(Method::PUT, "/v1/functions/secrets", &json!({"name": "MARKED", "value": VALUE, "x": 1})).await;
+    assert_eq!(
+        tenant.invoke("reader", "MARKED").await.json()["output"],
+        format!("m{VALUE}")
+    );
+    assert_eq!(
+        user.invoke("reader", "MARKED").await.json()["output"],
+        format!("m{VALUE}")
+    );
+    tenant
+        .json(
+            Method::PUT,
+            "/v1/functions/secrets",
+            &json!({"name": "bad/name", "value": VALUE}),
+        )
+        .await
+        .expect(400);
+    tenant
+        .json(
+            Method::PUT,
+            "/v1/functions/secrets",
+            &json!({"name": "MARKED", "value": VALUE, "x": 1}),
+        )
+        .await;
     tenant.set_secret("MARKED", &format!("{VALUE}-2")).await;
-    tenant.get(&format!("/v1/functions?api_key={}", tenant.credential)).await;
-    node.admin(Method::POST, "/v1/admin/master-key/rotate", None).await.expect(200);
+    tenant
+        .get(&format!("/v1/functions?api_key={}", tenant.credential))
+        .await;
+    node.admin(Method::POST, "/v1/admin/master-key/rotate", None)
+        .await
+        .expect(200);
     let metrics = node.metrics_text().await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     node.stop().await;
 
     let master = key.split_once(':').unwrap().1.to_owned();
-    let raw_master = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, &master).unwrap();
+    let raw_master =
+        base64::Engine::decode(&base64::engine::general_purpose::STANDARD, &master).unwrap();
     let texts = [
         ("the secret", VALUE.as_bytes().to_vec()),
         ("the API key", tenant.credential.clone().into_bytes()),
         ("the token", user.credential.clone().into_bytes()),
-        ("the administrator's token", node.admin_token().as_bytes().to_vec()),
+        (
+            "the administrator's token",
+            node.admin_token().as_bytes().to_vec(),
+        ),
         ("the master key in base64", master.into_bytes()),
         ("the master key", raw_master),
     ];
@@ -203,10 +307,16 @@ async fn nothing_secret_is_written_in_the_clear() {
     let said = format!("{}{}{metrics}", node.log(), node.stdout());
     for (what, text) in &texts {
         if let Ok(text) = std::str::from_utf8(text) {
-            assert!(!said.contains(text), "{what} is in the log, on stdout or in the metrics");
+            assert!(
+                !said.contains(text),
+                "{what} is in the log, on stdout or in the metrics"
+            );
         }
     }
-    assert!(!said.contains(ENV), "a value of the environment is in the log or in the metrics");
+    assert!(
+        !said.contains(ENV),
+        "a value of the environment is in the log or in the metrics"
+    );
     // The directory is its owner's alone.
     let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(node.data_dir()).unwrap());
     assert_eq!(mode & 0o077, 0, "{mode:o}");

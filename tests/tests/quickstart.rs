@@ -19,7 +19,10 @@ async fn six_steps(orama: &Orama) {
         assert!(project.join(file).is_file(), "{file}");
     }
     let twice = orama.run(&["function", "init", "my-function"]).await;
-    assert!(twice.code != 0 && twice.stderr.contains("already exists"), "{twice:?}");
+    assert!(
+        twice.code != 0 && twice.stderr.contains("already exists"),
+        "{twice:?}"
+    );
 
     // The scaffold builds by itself, and so does the specification's function in its place.
     orama.ok_in(&project, &["function", "build"]).await;
@@ -27,14 +30,32 @@ async fn six_steps(orama: &Orama) {
     std::fs::write(project.join("function.go"), MINIMAL).unwrap();
     let built = orama.run_in(&project, &["function", "build"]).await;
     assert_eq!(built.code, 0, "{built:?}");
-    assert!(built.all().to_lowercase().contains("go"), "it says which toolchain it took: {built:?}");
+    assert!(
+        built.all().to_lowercase().contains("go"),
+        "it says which toolchain it took: {built:?}"
+    );
 
     let deployed = orama.ok_in(&project, &["function", "deploy"]).await;
-    assert!(deployed.contains("my-function") && deployed.contains('1'), "{deployed}");
+    assert!(
+        deployed.contains("my-function") && deployed.contains('1'),
+        "{deployed}"
+    );
     let invoked = orama
-        .ok_in(&project, &["function", "invoke", "my-function", "--data", r#"{"name": "World"}"#])
+        .ok_in(
+            &project,
+            &[
+                "function",
+                "invoke",
+                "my-function",
+                "--data",
+                r#"{"name": "World"}"#,
+            ],
+        )
         .await;
-    assert!(invoked.contains(r#"{"result":"Hello!"}"#) || invoked.contains(r#""result": "Hello!""#), "{invoked}");
+    assert!(
+        invoked.contains(r#"{"result":"Hello!"}"#) || invoked.contains(r#""result": "Hello!""#),
+        "{invoked}"
+    );
     let id = invoked
         .split(|c: char| !(c.is_ascii_hexdigit() || c == '-'))
         .find(|word| uuid::Uuid::parse_str(word).is_ok())
@@ -43,7 +64,9 @@ async fn six_steps(orama: &Orama) {
     // The journal follows the answer closely.
     let began = Instant::now();
     loop {
-        let logs = orama.ok_in(&project, &["function", "logs", "my-function"]).await;
+        let logs = orama
+            .ok_in(&project, &["function", "logs", "my-function"])
+            .await;
         if logs.contains(&id) && logs.to_lowercase().contains("success") {
             break;
         }
@@ -53,12 +76,21 @@ async fn six_steps(orama: &Orama) {
 
     // A source newer than the module is built again by deploy itself.
     tokio::time::sleep(Duration::from_millis(20)).await;
-    std::fs::write(project.join("function.go"), MINIMAL.replace("Hello!", "Changed!")).unwrap();
+    std::fs::write(
+        project.join("function.go"),
+        MINIMAL.replace("Hello!", "Changed!"),
+    )
+    .unwrap();
     orama.ok_in(&project, &["function", "deploy"]).await;
-    let changed = orama.ok_in(&project, &["function", "invoke", "my-function"]).await;
+    let changed = orama
+        .ok_in(&project, &["function", "invoke", "my-function"])
+        .await;
     assert!(changed.contains("Changed!"), "{changed}");
     let versions = orama.ok(&["function", "versions", "my-function"]).await;
-    assert!(versions.contains("bafkrei") && versions.contains("2 version"), "{versions}");
+    assert!(
+        versions.contains("bafkrei") && versions.contains("2 version"),
+        "{versions}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +104,10 @@ async fn through_a_node() {
 async fn start_dev(orama: &Orama, data: &Path) -> (tokio::process::Child, String, Vec<String>) {
     let data = data.display().to_string();
     let mut dev = orama
-        .command(orama.home(), &["dev", "--data-dir", &data, "--http-addr", "127.0.0.1:0"])
+        .command(
+            orama.home(),
+            &["dev", "--data-dir", &data, "--http-addr", "127.0.0.1:0"],
+        )
         .env("ORAMA_METRICS_ADDR", "127.0.0.1:0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -91,7 +126,9 @@ async fn start_dev(orama: &Orama, data: &Path) -> (tokio::process::Child, String
                     && url.is_none()
                     && !line.contains("metrics")
                 {
-                    let end = line[at..].find(char::is_whitespace).map_or(line.len(), |e| at + e);
+                    let end = line[at..]
+                        .find(char::is_whitespace)
+                        .map_or(line.len(), |e| at + e);
                     url = Some(line[at..end].trim_end_matches(['/', '.', ',']).to_owned());
                 }
                 said.push(line);
@@ -102,7 +139,10 @@ async fn start_dev(orama: &Orama, data: &Path) -> (tokio::process::Child, String
             }
             // A second of silence after the URL: it has said everything.
             Err(_) if url.is_some() => break,
-            Err(_) => assert!(began.elapsed() < Duration::from_secs(60), "orama dev says nothing: {said:?}"),
+            Err(_) => assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "orama dev says nothing: {said:?}"
+            ),
         }
     }
     // Its output is read on, so that it never blocks on a full pipe.
@@ -116,7 +156,10 @@ async fn through_orama_dev() {
     let data = orama.home().join("dev-data");
     let (mut dev, url, said) = start_dev(&orama, &data).await;
     let text = said.join("\n");
-    assert!(text.matches("orama function").count() >= 3, "three commands to try: {text}");
+    assert!(
+        text.matches("orama function").count() >= 3,
+        "three commands to try: {text}"
+    );
     // Nothing but the environment that `dev` made tells the command line where to go.
     six_steps(&orama).await;
     let current = orama.ok(&["env", "current"]).await;
@@ -128,7 +171,10 @@ async fn through_orama_dev() {
     // Started again it is the same: same key, same functions.
     let pid = rustix::process::Pid::from_raw(dev.id().unwrap() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let status = tokio::time::timeout(Duration::from_secs(30), dev.wait()).await.unwrap().unwrap();
+    let status = tokio::time::timeout(Duration::from_secs(30), dev.wait())
+        .await
+        .unwrap()
+        .unwrap();
     assert!(status.success(), "Ctrl-C ends it well: {status}");
     let (mut dev, _, _) = start_dev(&orama, &data).await;
     let list = orama.ok(&["function", "list"]).await;

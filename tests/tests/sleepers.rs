@@ -14,15 +14,30 @@ async fn a_thousand_sleepers_are_done_in_three_seconds() {
     let node = Node::start().await;
     let tenant = node.tenant("sleepers").await;
     tenant.deploy(Deploy::new("sleep", &guests::c("ops"))).await;
-    tenant.deploy(Deploy::new("gosleep", &guests::go("ops"))).await;
-    let threads = || std::fs::read_dir(format!("/proc/{}/task", node.pid())).unwrap().count();
+    tenant
+        .deploy(Deploy::new("gosleep", &guests::go("ops")))
+        .await;
+    let threads = || {
+        std::fs::read_dir(format!("/proc/{}/task", node.pid()))
+            .unwrap()
+            .count()
+    };
 
     for (name, input, count, limit) in [
-        ("sleep", "sleep 1000", SLEEPERS, Some(Duration::from_secs(3))),
+        (
+            "sleep",
+            "sleep 1000",
+            SLEEPERS,
+            Some(Duration::from_secs(3)),
+        ),
         ("gosleep", r#"{"op":"sleep","n":1000}"#, 200, None),
     ] {
         // Connections, pools and caches are there before the measurement.
-        let warm = if name == "sleep" { "sleep 1" } else { r#"{"op":"sleep","n":1}"# };
+        let warm = if name == "sleep" {
+            "sleep 1"
+        } else {
+            r#"{"op":"sleep","n":1}"#
+        };
         for reply in join_all((0..64).map(|_| tenant.invoke(name, warm))).await {
             reply.output();
         }
@@ -45,8 +60,14 @@ async fn a_thousand_sleepers_are_done_in_three_seconds() {
             assert!(duration >= 1_000, "it slept: {duration} ms");
         }
         let each = peak.saturating_sub(resident) / count as u64;
-        println!("{count} waiting invocations of {name}: {took:?} in all, {} KiB each with its connection, {most} threads", each / 1024);
-        assert!(most <= before + 16, "waiting takes no thread: {before} before, {most} during");
+        println!(
+            "{count} waiting invocations of {name}: {took:?} in all, {} KiB each with its connection, {most} threads",
+            each / 1024
+        );
+        assert!(
+            most <= before + 16,
+            "waiting takes no thread: {before} before, {most} during"
+        );
         if let Some(limit) = limit {
             assert!(took < limit, "{took:?}");
             assert!(each < 1024 * 1024, "{each} bytes per waiting invocation");

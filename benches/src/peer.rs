@@ -1,0 +1,30 @@
+//! The peer that an invocation is measured against: a static answer by the
+//! same HTTP server with as many workers, in a process of its own.
+
+use std::io::Write as _;
+
+use actix_web::{App, HttpResponse, HttpServer, web};
+
+/// The path it answers.
+pub const PATH: &str = "/static";
+
+/// Serves `body` until the process is ended; prints its address first.
+///
+/// # Errors
+/// When no port can be had.
+pub async fn serve(workers: usize, body: &'static [u8]) -> anyhow::Result<()> {
+    let answer = move || async move {
+        HttpResponse::Ok()
+            .content_type("application/json")
+            .body(body)
+    };
+    let server = HttpServer::new(move || App::new().route(PATH, web::post().to(answer)))
+        .workers(workers)
+        .bind(("127.0.0.1", 0))?;
+    let address = server.addrs().first().copied();
+    let address = address.ok_or_else(|| anyhow::anyhow!("the server has no address"))?;
+    println!("{address}");
+    std::io::stdout().flush()?;
+    server.run().await?;
+    Ok(())
+}
