@@ -41,6 +41,8 @@ pub(crate) enum Cached {
     Absent,
     /// It was there and not what it should be; it is gone now.
     Damaged(String),
+    /// It is what was stored, and the engine does not take it; it is gone now.
+    Unfit(String),
 }
 
 /// The directory of compiled modules that fit this engine.
@@ -87,18 +89,16 @@ impl Cache {
             self.remove(cid)?;
             return Ok(Cached::Absent);
         };
-        let found = match verify(check, &mut code) {
-            Ok(()) => map(engine, code).map_err(|e| format!("{e:#}")),
+        let refused = match verify(check, &mut code) {
+            Ok(()) => match map(engine, code) {
+                Ok(module) => return Ok(Cached::Module(module)),
+                Err(e) => Cached::Unfit(format!("{e:#}")),
+            },
+            Err(Mismatch::Damaged(why)) => Cached::Damaged(why),
             Err(Mismatch::Io(e)) => return Err(e),
-            Err(Mismatch::Damaged(why)) => Err(why),
         };
-        match found {
-            Ok(module) => Ok(Cached::Module(module)),
-            Err(why) => {
-                self.remove(cid)?;
-                Ok(Cached::Damaged(why))
-            }
-        }
+        self.remove(cid)?;
+        Ok(refused)
     }
 
     /// Stores machine code; when this returns it survives a power cut.

@@ -16,8 +16,8 @@ pub(crate) const MAX_TABLE_ELEMENTS: usize = 65_536;
 pub(crate) const WASM_STACK_BYTES: usize = 512 * 1024;
 /// Stack of the fiber a guest runs on: the guest's and what host functions need on top of it.
 const FIBER_STACK_BYTES: usize = 1024 * 1024;
-/// Per-instance bookkeeping; grows with the number of functions in a module.
-const MAX_INSTANCE_BYTES: usize = 1024 * 1024;
+/// Per-instance bookkeeping; grows with the functions in a module's table and with its globals.
+const MAX_INSTANCE_BYTES: usize = 4 * MIB;
 /// An image up to this size is mapped copy-on-write however sparse it is.
 const DENSE_IMAGE_BYTES: u64 = MAX_MEMORY_BYTES as u64;
 /// Memory of a free slot that stays resident, when the kernel can say which pages were touched.

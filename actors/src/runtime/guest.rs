@@ -59,6 +59,8 @@ pub(crate) struct Guest {
     pub(crate) stdin: Bytes,
     pub(crate) stdin_read: usize,
     pub(crate) stdout: Stdout,
+    /// Size of the result that a reactor returned, also when it is too large.
+    pub(crate) returned: u64,
     pub(crate) stderr: LineStream,
     pub(crate) stdio: Stdio,
     pub(crate) log: Log,
@@ -92,6 +94,7 @@ impl Guest {
             stdin: call.input,
             stdin_read: 0,
             stdout,
+            returned: 0,
             stderr: LineStream::new(LogLevel::Error),
             stdio: Stdio::default(),
             log: Log::default(),

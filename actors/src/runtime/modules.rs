@@ -165,7 +165,7 @@ impl Modules {
                 }
             },
             Cached::Absent => return Ok(None),
-            Cached::Damaged(why) => why,
+            Cached::Damaged(why) | Cached::Unfit(why) => why,
         };
         self.metrics.cache_damaged.inc();
         tracing::warn!(%cid, why, "removed a compiled module that cannot be used");
@@ -194,6 +194,12 @@ impl Modules {
             Cached::Module(module) => module,
             Cached::Absent => return Err(lost("it has vanished")),
             Cached::Damaged(why) => return Err(lost(&why)),
+            // Limits of the pool that validation does not foresee, such as too many globals.
+            Cached::Unfit(why) => {
+                return Err(ModuleError::Invalid(format!(
+                    "the module is more than an instance can hold: {why}"
+                )));
+            }
         };
         tracing::info!(
             %cid,
@@ -202,7 +208,6 @@ impl Modules {
             elapsed = ?started.elapsed(),
             "compiled a module"
         );
-        warm(&module);
         let prepared = PreparedModule::link(&self.linker, &module)
             .map_err(|e| ModuleError::Invalid(format!("failed to instantiate module: {e}")))?;
         Ok(self.insert(*cid, prepared, now))
@@ -235,13 +240,6 @@ impl Modules {
         // Unmapping takes a while and is done without the lock.
         drop(evicted);
         module
-    }
-}
-
-/// Makes the memory image now and not in the first call.
-fn warm(module: &Module) {
-    if let Err(error) = module.initialize_copy_on_write_image() {
-        tracing::debug!(%error, "the memory image of a module is made at its first call");
     }
 }
 

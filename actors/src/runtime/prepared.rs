@@ -42,6 +42,10 @@ impl PreparedModule {
     /// Links a module that passed validation. `Err` when it does not fit this
     /// node, as one that another version of it has accepted may not.
     pub(crate) fn link(linker: &Linker<Guest>, module: &Module) -> Result<Self, String> {
+        // Made now and not by the first call.
+        module
+            .initialize_copy_on_write_image()
+            .map_err(|e| format!("{e:#}"))?;
         let function =
             |name: &str, params: &[ValType], results: &[ValType]| match module.get_export(name) {
                 Some(ExternType::Func(ty))
@@ -54,7 +58,7 @@ impl PreparedModule {
         let missing = |name: &str| format!("the compiled module has no fitting export {name}");
         let i32 = &[ValType::I32][..];
         let malloc = function("malloc", i32, i32);
-        let allocator = function("orama_alloc", i32, i32).or_else(|| malloc.clone());
+        let allocator = function("orama_alloc", i32, i32).or_else(|| malloc);
         let mode = match function("_start", &[], &[]) {
             Some(start) => Mode::Command { start },
             None => Mode::Reactor {
@@ -64,7 +68,7 @@ impl PreparedModule {
                     .ok_or_else(|| missing("handle"))?,
                 // free belongs to malloc.
                 free: malloc.as_ref().and_then(|_| function("free", i32, &[])),
-                input: malloc.or_else(|| allocator.clone()),
+                input: malloc.or_else(|| allocator),
             },
         };
         Ok(Self {
@@ -108,9 +112,7 @@ impl PreparedModule {
     }
 
     pub(crate) fn allocator(&self) -> Allocator {
-        self.allocator
-            .clone()
-            .map_or(Allocator::None, Allocator::Export)
+        self.allocator.map_or(Allocator::None, Allocator::Export)
     }
 }
 

@@ -133,6 +133,7 @@ async fn hand_over_input(
 fn take_result(store: &mut Store<Guest>, packed: u64) -> Result<Vec<u8>, Failure> {
     let len = (packed >> 32) as usize;
     let ptr = (packed & u64::from(u32::MAX)) as usize;
+    store.data_mut().returned = len as u64;
     if len > OUTPUT_MAX_BYTES {
         return Err(Failure::Run(Stop::OutputTooLarge.into()));
     }
@@ -187,9 +188,7 @@ fn finish(
         Stdout::Result(output) => (output.bytes, output.written),
         Stdout::Log(mut stream) => {
             stream.flush(&mut guest.log);
-            let output = returned.unwrap_or_default();
-            let size = output.len() as u64;
-            (output, size)
+            (returned.unwrap_or_default(), guest.returned)
         }
     };
     Outcome {

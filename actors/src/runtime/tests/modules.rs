@@ -175,6 +175,20 @@ async fn a_refused_module_leaves_nothing() {
             .unwrap_err();
         assert!(matches!(error, ModuleError::Invalid(_)), "{error:?}");
     }
-    assert!(files(&node, "cwasm").is_empty());
     assert_eq!(node.counter(COMPILED), 0);
+    // More globals than the pool has room for: known only once it is compiled.
+    let globals = "(global i64 (i64.const 0))".repeat(300_000);
+    let wat =
+        format!(r#"(module {globals} (memory (export "memory") 1) (func (export "_start")))"#);
+    let wasm = Bytes::from(wat::parse_str(wat).unwrap());
+    let error = node
+        .runtime
+        .prepare(ContentId::of(&wasm), wasm)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, ModuleError::Invalid(text) if text.contains("more than an instance can hold")),
+        "{error:?}"
+    );
+    assert!(files(&node, "cwasm").is_empty());
 }

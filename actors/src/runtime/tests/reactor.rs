@@ -87,6 +87,10 @@ async fn bad_results_and_failures() {
             limit: OUTPUT_MAX_BYTES
         })
     );
+    assert_eq!(
+        node.run(&large, b"x").await.output_size,
+        u64::from(u32::MAX)
+    );
     let stuck = reactor("(loop $l (br $l))", ECHO_RESULT, "");
     assert!(matches!(
         node.run(&stuck, b"x").await.result,
