@@ -122,11 +122,13 @@ impl Actor for JournalActor {
             Arc::clone(&self.sink),
             Arc::clone(&self.intake),
         );
-        // The queue closes when the last handle is gone: then so is the work.
+        // The queue closes when the last handle is gone and everything is
+        // written: then so is the work, and the thread's only purpose.
         ctx.spawn(
             wrap_future(work).map(|(), actor: &mut Self, ctx: &mut Context<Self>| {
                 actor.report(ctx);
                 actix::ActorContext::terminate(ctx);
+                actix::Arbiter::current().stop();
             }),
         );
         self.prune(ctx);

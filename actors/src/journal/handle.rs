@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix::{Arbiter, Supervisor};
+use actix::{Addr, Arbiter, Supervisor};
 use orama_cluster::{JournalError, JournalStore};
 use orama_proto::Timestamp;
 use orama_proto::api::ActorInfo;
@@ -107,6 +107,8 @@ pub(super) fn weight(record: &InvocationRecord) -> usize {
 struct Parts {
     queue: mpsc::Sender<Item>,
     shared: Arc<Shared>,
+    /// Never sent anything: an actor whose address is held is one its supervisor restarts.
+    _actor: Addr<JournalActor>,
     /// Held to end the thread on [`Journal::stop`].
     thread: Mutex<Option<Arbiter>>,
 }
@@ -116,18 +118,20 @@ struct Parts {
 pub(crate) struct Journal(Arc<Parts>);
 
 impl Journal {
-    /// Starts the journal on a thread of its own. Must be called within an actix system.
+    /// Starts the journal on `thread`, which ends with it.
     pub(crate) fn start(
         store: JournalStore,
         options: JournalOptions,
+        thread: Arbiter,
         registry: &Registry,
     ) -> Result<Self, prometheus::Error> {
-        Self::with_sink(Arc::new(store), options, registry)
+        Self::with_sink(Arc::new(store), options, thread, registry)
     }
 
     pub(super) fn with_sink(
         sink: Arc<dyn Sink>,
         options: JournalOptions,
+        thread: Arbiter,
         registry: &Registry,
     ) -> Result<Self, prometheus::Error> {
         let (queue, intake) = mpsc::channel(options.queue);
@@ -138,16 +142,15 @@ impl Journal {
             handled: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
         });
-        let thread = Arbiter::new();
         let intake = Arc::new(tokio::sync::Mutex::new(Intake::new(intake)));
         let for_actor = Arc::clone(&shared);
-        // The queue keeps the actor busy; nobody needs its address.
-        Supervisor::start_in_arbiter(&thread.handle(), move |_| {
+        let actor = Supervisor::start_in_arbiter(&thread.handle(), move |_| {
             JournalActor::new(for_actor, sink, intake)
         });
         Ok(Self(Arc::new(Parts {
             queue,
             shared,
+            _actor: actor,
             thread: Mutex::new(Some(thread)),
         })))
     }

@@ -80,7 +80,7 @@ fn record(id: usize) -> InvocationRecord {
 
 fn start(disk: &Arc<Disk>, options: JournalOptions) -> Journal {
     let sink = Arc::clone(disk) as Arc<dyn Sink>;
-    Journal::with_sink(sink, options, &Registry::new()).unwrap()
+    Journal::with_sink(sink, options, actix::Arbiter::new(), &Registry::new()).unwrap()
 }
 
 fn ids(range: std::ops::Range<usize>) -> Vec<String> {
@@ -122,6 +122,20 @@ async fn records_reach_the_disk_without_a_flush() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(journal.dropped(), 0);
+}
+
+#[actix::test]
+async fn what_is_queued_is_written_after_the_last_handle_is_gone() {
+    let disk = Arc::new(Disk::default());
+    let journal = start(&disk, JournalOptions::default());
+    for i in 0..2_000 {
+        journal.record(record(i));
+    }
+    drop(journal);
+    while disk.written().len() < 2_000 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(disk.written(), ids(0..2_000));
 }
 
 #[actix::test]

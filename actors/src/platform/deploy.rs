@@ -45,6 +45,8 @@ impl Inner {
             wasm,
             created_by,
         } = deploy;
+        // A drain waits for this.
+        let _request = self.invoker.admission.begin();
         spec.validate()?;
         check_size(wasm.len())?;
         self.namespace(&namespace)?;

@@ -360,9 +360,9 @@ impl Platform {
         self.inner.actors()
     }
 
-    /// Refuses new invocations, waits for running ones up to `limit`, writes
-    /// the journal out, stops the actors and the metadata group. Answers how
-    /// many invocations were still running at the end.
+    /// Refuses new invocations and deploys, waits for running ones up to
+    /// `limit`, writes the journal out, stops the actors and the metadata
+    /// group. Answers how many were still running at the end.
     pub async fn drain(&self, limit: Duration) -> usize {
         self.inner.drain(limit).await
     }

@@ -92,8 +92,13 @@ pub(super) async fn start(
         },
         registry,
     )?;
-    let vaults = Vaults::start(masters, VaultOptions::default(), registry)?;
-    let journal = Journal::start(journal_store.clone(), JournalOptions::default(), registry)?;
+    let vaults = Vaults::start(masters, VaultOptions::default(), thread()?, registry)?;
+    let journal = Journal::start(
+        journal_store.clone(),
+        JournalOptions::default(),
+        thread()?,
+        registry,
+    )?;
     let modules = Arc::new(Modules::new(runtime.clone(), blobs.clone()));
     let metrics = Arc::new(worker::Metrics::register(registry)?);
     let limits = Limits {
@@ -135,6 +140,12 @@ pub(super) async fn start(
     let status = inner.master_key_status(0);
     log_master_keys(&status.active, &status.wrapped_by);
     Ok(Platform { inner })
+}
+
+/// A thread for actors that must not wait for requests, nor requests for them.
+fn thread() -> Result<actix::Arbiter, StartError> {
+    actix::Arbiter::try_new()
+        .map_err(|error| StartError::Other(format!("a thread cannot be started: {error}")))
 }
 
 fn log_master_keys(active: &str, wrapped_by: &BTreeMap<String, u64>) {

@@ -81,19 +81,27 @@ struct Shared {
     tick: AtomicU64,
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.get_mut().take() {
+            thread.stop();
+        }
+    }
+}
+
 /// Handle of this node's vaults. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Vaults(Arc<Shared>);
 
 impl Vaults {
-    /// Starts the vaults' thread. Must be called within an actix system.
+    /// Vaults that live on `thread`, which ends with them.
     pub(crate) fn start(
         masters: MasterKeys,
         options: VaultOptions,
+        thread: Arbiter,
         registry: &Registry,
     ) -> Result<Self, prometheus::Error> {
         let metrics = Metrics::register(registry)?;
-        let thread = Arbiter::new();
         Ok(Self(Arc::new(Shared {
             masters,
             options,
@@ -298,7 +306,7 @@ mod tests {
 
     fn setup(options: VaultOptions) -> Vaults {
         let masters = MasterKeys::parse(&MasterKeys::generate()).unwrap();
-        Vaults::start(masters, options, &Registry::new()).unwrap()
+        Vaults::start(masters, options, Arbiter::new(), &Registry::new()).unwrap()
     }
 
     fn entry(vaults: &Vaults, name: &str) -> Arc<NamespaceEntry> {

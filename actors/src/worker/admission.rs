@@ -226,7 +226,7 @@ impl Admission {
 
     /// Marks a request as being worked on until the guard is dropped, pauses
     /// between attempts included.
-    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+    pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
         InFlight(Arc::clone(self))
     }
@@ -357,7 +357,7 @@ impl Drop for Queued<'_> {
 }
 
 /// A request being worked on.
-pub(super) struct InFlight(Arc<Admission>);
+pub(crate) struct InFlight(Arc<Admission>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {

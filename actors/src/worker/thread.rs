@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Arbiter, AsyncContext, Context, Supervised, Supervisor};
+use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Supervised, Supervisor};
 use orama_proto::api::ActorInfo;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -23,7 +23,14 @@ static NEXT_NODE: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     /// This thread's worker for each platform of the process: one, but in tests.
-    static HERE: RefCell<Vec<(u64, Arc<WorkerState>)>> = const { RefCell::new(Vec::new()) };
+    static HERE: RefCell<Vec<Here>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Here {
+    node: u64,
+    state: Arc<WorkerState>,
+    /// Never sent anything: an actor whose address is held is one its supervisor restarts.
+    _actor: Option<Addr<InvocationWorker>>,
 }
 
 /// What an invocation needs of its thread.
@@ -132,11 +139,21 @@ impl Workers {
     pub(super) fn here(&self) -> Arc<WorkerState> {
         HERE.with(|here| {
             let mut here = here.borrow_mut();
-            if let Some((_, state)) = here.iter().find(|(node, _)| *node == self.node) {
-                return Arc::clone(state);
+            if let Some(known) = here.iter().find(|h| h.node == self.node) {
+                return Arc::clone(&known.state);
             }
             let state = self.start();
-            here.push((self.node, Arc::clone(&state)));
+            // Elsewhere, in a plain runtime, there is nothing to run an actor
+            // on; invocations need none.
+            let actor = Arbiter::try_current().map(|_| {
+                let shared = Arc::clone(&state);
+                Supervisor::start(move |_| InvocationWorker(shared))
+            });
+            here.push(Here {
+                node: self.node,
+                state: Arc::clone(&state),
+                _actor: actor,
+            });
             state
         })
     }
@@ -144,18 +161,11 @@ impl Workers {
     fn start(&self) -> Arc<WorkerState> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let state = Arc::new(WorkerState::new(number));
-        {
-            let mut list = self.list.lock();
-            // Of a thread that has ended only this list still knows.
-            list.retain(|state| Arc::strong_count(state) > 1);
-            list.push(Arc::clone(&state));
-        }
-        // Elsewhere, in a plain runtime, there is nothing to run an actor on;
-        // invocations need none.
-        if Arbiter::try_current().is_some() {
-            let shared = Arc::clone(&state);
-            Supervisor::start(move |_| InvocationWorker(shared));
-        }
+        let mut list = self.list.lock();
+        // Of a thread that has ended only this list still knows.
+        list.retain(|state| Arc::strong_count(state) > 1);
+        list.push(Arc::clone(&state));
+        drop(list);
         state
     }
 

@@ -221,3 +221,46 @@ fn a_lost_blob_makes_a_function_unavailable_and_a_redeploy_heals_it() {
         node.stop().await;
     });
 }
+
+#[test]
+fn a_module_nobody_refers_to_is_swept_once_it_is_old() {
+    on_a_system(async {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings::default();
+        let node = Node::start(dir.path(), &settings).await;
+        let id = RequestId::random();
+        let shop = ns("shop");
+        node.platform.create_namespace(&id, &shop).await.unwrap();
+        node.deploy("shop", "kept", ECHO, public()).await;
+        let gone = node.deploy("shop", "gone", EXIT, public()).await;
+        let name = function("gone");
+        node.platform
+            .delete_function(&id, &shop, &name, None)
+            .await
+            .unwrap();
+        let blobs = node.dir.blobs();
+        node.stop().await;
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 60 * 60);
+        let mut files = vec![blobs.clone()];
+        while let Some(path) = files.pop() {
+            if path.is_dir() {
+                files.extend(std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()));
+            } else {
+                let file = std::fs::File::options().append(true).open(path).unwrap();
+                file.set_modified(long_ago).unwrap();
+            }
+        }
+        let node = Node::start(dir.path(), &settings).await;
+        let registry = prometheus::Registry::new();
+        let store = orama_cluster::BlobStore::open(&blobs, &registry).unwrap();
+        while store.contains(gone.wasm_cid).await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(
+            node.call("shop", "kept", Principal::Anonymous, b"x")
+                .await
+                .is_ok()
+        );
+        node.stop().await;
+    });
+}

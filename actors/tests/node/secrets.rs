@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::support::*;
 use orama_actors::vault::MasterKeys;
+use orama_cluster::JournalQuery;
 use orama_proto::function::FunctionSpec;
 use orama_proto::invocation::Principal;
 use orama_proto::{RequestId, SecretName};
@@ -80,6 +81,87 @@ fn guests_read_their_own_namespaces_secrets_only() {
         assert_eq!(read(&node, "bb", "TOKEN").await, "");
         set("bb", "new").await.unwrap();
         assert_eq!(read(&node, "bb", "TOKEN").await, "new");
+        node.stop().await;
+    });
+}
+
+/// Two tenants with the same function and secret names, thousands of calls
+/// at once on several threads: nobody ever sees the other's anything.
+#[test]
+fn interleaved_calls_of_two_namespaces_never_mix() {
+    const CALLS: usize = 2_000;
+    on_a_system(async {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            queued: CALLS,
+            wait: Duration::from_secs(60),
+            ..Settings::default()
+        };
+        let node = Node::start(dir.path(), &settings).await;
+        let id = RequestId::random();
+        for name in ["aa", "bb"] {
+            node.platform
+                .create_namespace(&id, &ns(name))
+                .await
+                .unwrap();
+            node.deploy(name, "ask", SECRETIVE, FunctionSpec::default())
+                .await;
+            node.platform
+                .set_secret(&id, &ns(name), &secret("WHO"), value(name))
+                .await
+                .unwrap();
+        }
+        let threads: Vec<_> = (0..2).map(|_| actix::Arbiter::new()).collect();
+        let (done, mut all) = tokio::sync::mpsc::unbounded_channel();
+        for i in 0..CALLS {
+            let name = ["aa", "bb"][i / 2 % 2];
+            let caller = Principal::Jwt {
+                namespace: ns(name),
+                subject: format!("{name}-{i}"),
+                claims: BTreeMap::new(),
+            };
+            let call = node.call(name, "ask", caller, format!("{name} line {i}").as_bytes());
+            let done = done.clone();
+            threads[i % 2].spawn(async move {
+                let output = call.await.unwrap().output;
+                done.send((name, i, output)).unwrap();
+            });
+        }
+        drop(done);
+        let mut seen = 0;
+        while let Some((name, i, output)) = all.recv().await {
+            assert_eq!(
+                String::from_utf8_lossy(&output),
+                format!("{name}{name}-{i}")
+            );
+            seen += 1;
+        }
+        assert_eq!(seen, CALLS);
+        for name in ["aa", "bb"] {
+            let query = JournalQuery {
+                namespace: ns(name),
+                function: function("ask"),
+                limit: 500,
+                after: None,
+                request_id: None,
+            };
+            let records = node.platform.logs(query).await.unwrap();
+            assert_eq!(records.len(), 500);
+            for record in records {
+                let i = record
+                    .caller_wallet
+                    .strip_prefix(&format!("{name}-"))
+                    .unwrap();
+                assert_eq!(record.wasm_logs.len(), 1);
+                assert_eq!(record.wasm_logs[0].message, format!("{name} line {i}"));
+            }
+        }
+        let workers = node.platform.actors().await;
+        let workers = workers.iter().filter(|a| a.name.starts_with("worker-"));
+        assert_eq!(workers.map(|w| w.handled).sum::<u64>(), CALLS as u64);
+        for thread in threads {
+            thread.stop();
+        }
         node.stop().await;
     });
 }

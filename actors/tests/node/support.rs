@@ -222,3 +222,28 @@ pub const EXIT: &str = r#"(module
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
   (memory (export "memory") 1)
   (func (export "_start") (call $exit (i32.const 3))))"#;
+
+/// Logs its input, writes the secret `WHO` and its caller's wallet.
+pub const SECRETIVE: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "env" "get_secret" (func $secret (param i32 i32) (result i64)))
+  (import "host" "get_caller_wallet" (func $wallet (result i64)))
+  (import "orama" "log_info" (func $log (param i32 i32)))
+  (memory (export "memory") 4)
+  (data (i32.const 512) "WHO")
+  (global $next (mut i32) (i32.const 65536))
+  (func (export "malloc") (param i32) (result i32)
+    (global.get $next)
+    (global.set $next (i32.add (global.get $next) (local.get 0))))
+  (func $answer (param i64)
+    (i32.store (i32.const 0) (i32.wrap_i64 (i64.shr_u (local.get 0) (i64.const 32))))
+    (i32.store (i32.const 4) (i32.wrap_i64 (local.get 0)))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+  (func (export "_start")
+    (i32.store (i32.const 0) (i32.const 1024))
+    (i32.store (i32.const 4) (i32.const 4096))
+    (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (call $log (i32.const 1024) (i32.load (i32.const 8)))
+    (call $answer (call $secret (i32.const 512) (i32.const 3)))
+    (call $answer (call $wallet))))"#;
