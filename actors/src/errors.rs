@@ -4,10 +4,12 @@
 //! is answered with what it means for the client; its cause, which may name
 //! paths and keys, goes to the log, here and once.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use orama_cluster::{BlobError, JournalError, ProposeError};
 use orama_proto::command::MetaRefusal;
 use orama_proto::function::FunctionVersion;
-use orama_proto::{ApiError, ErrorCode, FunctionName, RequestId};
+use orama_proto::{ApiError, ErrorCode, FunctionName, RequestId, Timestamp};
 
 use crate::runtime::{GuestError, ModuleError};
 use crate::vault::VaultError;
@@ -15,6 +17,33 @@ use crate::worker::LoadError;
 
 /// Seconds after which a client should try again what this node could not do now.
 const RETRY_AFTER_SECS: f64 = 1.0;
+
+/// Lets one message in ten seconds through. For faults that every request
+/// meets again: the log shows them, metrics and records count them.
+pub(crate) struct Seldom(AtomicU64);
+
+impl Seldom {
+    const SECS: u64 = 10;
+
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Whether it is time for a message.
+    pub(crate) fn due(&self) -> bool {
+        self.due_at(Timestamp::now().secs())
+    }
+
+    fn due_at(&self, now: u64) -> bool {
+        let last = self.0.load(Ordering::Relaxed);
+        // A clock that was set back must not silence the log.
+        (now < last || now - last >= Self::SECS)
+            && self
+                .0
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
 
 fn internal() -> ApiError {
     ApiError::new(
@@ -51,7 +80,10 @@ pub(crate) fn guest(error: &GuestError, request_id: &RequestId, name: &FunctionN
             ApiError::new(ErrorCode::FunctionExecutionFailed, about(error.to_string()))
         }
         GuestError::Instance(cause) => {
-            tracing::warn!(%request_id, function = %name, cause, "no instance could be made");
+            static SELDOM: Seldom = Seldom::new();
+            if SELDOM.due() {
+                tracing::warn!(%request_id, function = %name, cause, "no instance could be made");
+            }
             unavailable(about("no instance could be made now".to_owned()))
         }
     }
@@ -78,7 +110,10 @@ pub(crate) fn module_at_invoke(
         LoadError::Blob(BlobError::Io { .. }) => "its module cannot be read",
         LoadError::Module(_) => "its module cannot be loaded",
     };
-    tracing::error!(%request_id, %namespace, function = %name, version, %error, "a module is not available");
+    static SELDOM: Seldom = Seldom::new();
+    if SELDOM.due() {
+        tracing::error!(%request_id, %namespace, function = %name, version, %error, "a module is not available");
+    }
     ApiError::new(
         ErrorCode::FunctionUnavailable,
         format!("function '{name}' version {version} is unavailable: {why}"),
@@ -250,6 +285,15 @@ mod tests {
                 .status(),
             413
         );
+    }
+
+    #[test]
+    fn repeated_faults_are_logged_seldom() {
+        let seldom = Seldom::new();
+        let due: Vec<_> = [100, 100, 109, 110, 111, 50, 51]
+            .map(|now| seldom.due_at(now))
+            .to_vec();
+        assert_eq!(due, [true, false, false, true, false, true, false]);
     }
 
     #[test]

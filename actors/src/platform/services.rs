@@ -4,6 +4,7 @@ use orama_cluster::MetaStore;
 use orama_proto::{Namespace, SecretName};
 use zeroize::Zeroizing;
 
+use crate::errors::Seldom;
 use crate::runtime::{BoxFuture, HostServices};
 use crate::vault::{VaultError, Vaults};
 
@@ -26,14 +27,20 @@ impl HostServices for NodeServices {
             ) else {
                 return Ok(None);
             };
+            // A guest may ask in a loop.
+            static SELDOM: Seldom = Seldom::new();
             match self.vaults.open(&entry, name, &sealed).await {
                 Ok(value) => Ok(Some(value)),
                 Err(VaultError::Unavailable(cause)) => {
-                    tracing::warn!(%namespace, secret = %name, cause, "a secret cannot be opened now");
+                    if SELDOM.due() {
+                        tracing::warn!(%namespace, secret = %name, cause, "a secret cannot be opened now");
+                    }
                     Err(format!("secret {name:?} is not available now"))
                 }
                 Err(error) => {
-                    tracing::error!(%namespace, secret = %name, %error, "a secret cannot be opened");
+                    if SELDOM.due() {
+                        tracing::error!(%namespace, secret = %name, %error, "a secret cannot be opened");
+                    }
                     Err(format!("secret {name:?} cannot be opened; set it again"))
                 }
             }
