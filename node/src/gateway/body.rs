@@ -7,7 +7,7 @@ use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
-use orama_proto::limits::KIB;
+use orama_proto::limits::{KIB, MIB};
 use orama_proto::{ApiError, ErrorCode};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -151,8 +151,17 @@ where
 pub(crate) fn too_large(what: &str, limit: usize) -> ApiError {
     ApiError::new(
         ErrorCode::PayloadTooLarge,
-        format!("{what} is too large: the limit is {limit} bytes"),
+        format!("{what} is too large: the limit is {}", size(limit)),
     )
+}
+
+/// A size in the largest unit that divides it.
+fn size(bytes: usize) -> String {
+    match bytes {
+        _ if bytes >= MIB && bytes.is_multiple_of(MIB) => format!("{} MiB", bytes / MIB),
+        _ if bytes >= KIB && bytes.is_multiple_of(KIB) => format!("{} KiB", bytes / KIB),
+        _ => format!("{bytes} bytes"),
+    }
 }
 
 /// The error of a body that did not arrive whole.

@@ -152,7 +152,7 @@ async fn an_upload_over_the_limit_reads_its_answer() {
     let text = answer(&mut stream).await;
     assert!(text.starts_with("HTTP/1.1 413 "), "{text}");
     assert!(
-        text.contains("PAYLOAD_TOO_LARGE") && text.contains("33554432"),
+        text.contains("PAYLOAD_TOO_LARGE") && text.contains("32 MiB"),
         "{text}"
     );
 }

@@ -289,7 +289,7 @@ async fn invocation_bodies_have_an_exact_limit() {
     assert_eq!(send(invoke(MIB)).await.body, "1048576");
     let error = send(invoke(MIB + 1)).await.error();
     assert_eq!(error.code, ErrorCode::PayloadTooLarge);
-    assert!(error.message.contains("1048576 bytes"));
+    assert!(error.message.contains("1 MiB"));
 }
 
 #[actix_web::test]
@@ -427,7 +427,7 @@ async fn hostile_forms_are_refused_by_name() {
         (
             vec![name(), Part::File("wasm", WASM_MAX_BYTES + 1)],
             413,
-            "33554432 bytes",
+            "32 MiB",
         ),
     ] {
         let answer = upload(form(&parts, true)).await;

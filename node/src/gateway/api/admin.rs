@@ -163,7 +163,9 @@ impl Api {
         let namespace = Namespace::parse(call.capture(0))?;
         match self.platform.meta().namespace(&namespace) {
             Some(_) => Ok(namespace),
-            None => Err(ApiError::not_found("Namespace not found")),
+            None => Err(ApiError::not_found(format!(
+                "Namespace not found: \"{namespace}\""
+            ))),
         }
     }
 }

@@ -11,7 +11,7 @@ use orama_proto::api::{
 };
 use orama_proto::function::FunctionInfo;
 use orama_proto::limits::{JSON_BODY_MAX_BYTES, LOGS_DEFAULT, LOGS_MAX};
-use orama_proto::{ApiError, RequestId};
+use orama_proto::{ApiError, FunctionName, RequestId};
 
 use super::Api;
 use crate::gateway::body::{self, parse_json};
@@ -23,8 +23,11 @@ use crate::gateway::respond;
 /// Longest request or record id in a query.
 const ID_MAX_CHARS: usize = 128;
 
-fn not_found() -> ApiError {
-    ApiError::not_found("Function not found")
+fn not_found(name: &FunctionName, version: Option<u64>) -> ApiError {
+    ApiError::not_found(match version {
+        None => format!("Function not found: \"{name}\""),
+        Some(version) => format!("Function not found: no version {version} of \"{name}\""),
+    })
 }
 
 impl Api {
@@ -67,7 +70,8 @@ impl Api {
             .platform
             .meta()
             .function(&call.namespace()?, &wanted.name, wanted.version);
-        respond::ok(&FunctionInfo::from(&*found.ok_or_else(not_found)?))
+        let missing = || not_found(&wanted.name, wanted.version);
+        respond::ok(&FunctionInfo::from(&*found.ok_or_else(missing)?))
     }
 
     pub(super) async fn delete_function(&self, call: &Call) -> Result<HttpResponse, ApiError> {
@@ -91,7 +95,7 @@ impl Api {
             .platform
             .meta()
             .versions(&call.namespace()?, &name)
-            .ok_or_else(not_found)?;
+            .ok_or_else(|| not_found(&name, None))?;
         respond::ok(&VersionList {
             count: versions.len(),
             versions: versions.iter().map(|v| FunctionInfo::from(&**v)).collect(),
@@ -114,7 +118,7 @@ impl Api {
             .await?;
         // The log of a deleted function stays readable as long as it is kept.
         if invocations.is_empty() && self.platform.meta().versions(&namespace, &name).is_none() {
-            return Err(not_found());
+            return Err(not_found(&name, None));
         }
         let logs: Vec<_> = invocations
             .iter()
