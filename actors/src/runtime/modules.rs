@@ -13,7 +13,7 @@ use bytes::Bytes;
 use orama_proto::ContentId;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime::{Engine, Linker, Module};
+use wasmtime::{Engine, Linker};
 
 use super::cache::{self, Cache, Cached};
 use super::error::{ModuleError, RuntimeError};

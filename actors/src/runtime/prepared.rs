@@ -58,7 +58,7 @@ impl PreparedModule {
         let missing = |name: &str| format!("the compiled module has no fitting export {name}");
         let i32 = &[ValType::I32][..];
         let malloc = function("malloc", i32, i32);
-        let allocator = function("orama_alloc", i32, i32).or_else(|| malloc);
+        let allocator = function("orama_alloc", i32, i32).or(malloc);
         let mode = match function("_start", &[], &[]) {
             Some(start) => Mode::Command { start },
             None => Mode::Reactor {
@@ -68,7 +68,7 @@ impl PreparedModule {
                     .ok_or_else(|| missing("handle"))?,
                 // free belongs to malloc.
                 free: malloc.as_ref().and_then(|_| function("free", i32, &[])),
-                input: malloc.or_else(|| allocator),
+                input: malloc.or(allocator),
             },
         };
         Ok(Self {
