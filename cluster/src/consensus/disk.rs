@@ -16,3 +16,19 @@ pub(crate) fn has_room(path: &Path, bytes: u64) -> bool {
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     free >= RESERVED_BYTES.saturating_add(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_what_the_file_system_says_less_the_reserve() {
+        let dir = tempfile::tempdir().unwrap();
+        let stat = rustix::fs::statvfs(dir.path()).unwrap();
+        let free = stat.f_bavail * stat.f_frsize;
+        assert!(has_room(dir.path(), 0));
+        assert!(!has_room(dir.path(), free));
+        assert!(!has_room(dir.path(), u64::MAX));
+        assert!(has_room(Path::new("/no/such/place"), 0));
+    }
+}

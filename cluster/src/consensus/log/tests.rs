@@ -532,3 +532,29 @@ async fn rot_in_the_file_is_an_error_and_never_a_loss() {
         "{refused} refused, {named} named"
     );
 }
+
+#[tokio::test]
+async fn rot_in_the_newest_commit_is_not_taken_for_a_torn_one() {
+    let backend = Backend::default();
+    let log = open(&backend).unwrap();
+    let mut group = log.group(GROUP).unwrap();
+    for i in 0..20 {
+        append(&mut group, vec![entry(1, i, 300)]).await.unwrap();
+    }
+    // As a killed process leaves it: not closed, the newest commit is the last append.
+    let mut image = backend.0.lock().synced.clone();
+    let needle = [19u8; 300];
+    let at: Vec<_> = (0..image.len() - 300)
+        .filter(|at| image[*at..at + 300] == needle)
+        .collect();
+    assert!(!at.is_empty());
+    for at in at {
+        image[at + 10] ^= 1;
+    }
+    let error = open(&Backend::over(image)).and_then(|log| log.group(GROUP));
+    let error = error
+        .err()
+        .expect("the last entry would be lost")
+        .to_string();
+    assert!(error.contains("damaged"), "{error}");
+}
