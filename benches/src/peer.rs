@@ -13,7 +13,9 @@ pub const PATH: &str = "/static";
 /// # Errors
 /// When no port can be had.
 pub async fn serve(workers: usize, body: &'static [u8]) -> anyhow::Result<()> {
-    let answer = move || async move {
+    // The body is read, as the node reads it: a server that leaves it unread
+    // has to close the connection.
+    let answer = move |_request: web::Bytes| async move {
         HttpResponse::Ok()
             .content_type("application/json")
             .body(body)
