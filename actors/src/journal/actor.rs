@@ -9,53 +9,33 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised};
 use orama_cluster::JournalError;
 use orama_proto::Timestamp;
 use orama_proto::invocation::InvocationRecord;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, oneshot};
 
-use super::handle::{Item, Shared, Sink};
+use super::handle::{Shared, Sink};
 
 /// How often losses are reported in the node's log, if there are any.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
-/// The receiving end, with what was taken from it. It outlives a restart of
-/// the actor, so nothing that was taken is lost then.
+/// What was taken from the queue and is not written yet. It outlives a restart
+/// of the actor, so nothing that was taken is lost then.
+#[derive(Default)]
 pub(super) struct Intake {
-    queue: mpsc::Receiver<Item>,
     batch: Vec<InvocationRecord>,
     waiters: Vec<oneshot::Sender<()>>,
 }
 
 impl Intake {
-    pub(super) fn new(queue: mpsc::Receiver<Item>) -> Self {
-        Self {
-            queue,
-            batch: Vec::new(),
-            waiters: Vec::new(),
+    /// Waits for a batch. False when the queue is closed and everything is taken.
+    async fn gather(&mut self, shared: &Shared) -> bool {
+        if !self.batch.is_empty() || !self.waiters.is_empty() {
+            return true;
         }
-    }
-
-    fn take(&mut self, item: Item) {
-        match item {
-            Item::Record(record) => self.batch.push(*record),
-            Item::Flush(done) => self.waiters.push(done),
+        if !shared.queue.ready().await {
+            return false;
         }
-    }
-
-    /// Waits for something to do, then for company: until the batch is full,
-    /// the time is up, or somebody waits for the disk. False when the queue is closed.
-    async fn gather(&mut self, size: usize, time: Duration) -> bool {
-        if self.batch.is_empty() && self.waiters.is_empty() {
-            match self.queue.recv().await {
-                Some(item) => self.take(item),
-                None => return false,
-            }
-        }
-        let until = tokio::time::Instant::now() + time;
-        while self.batch.len() < size && self.waiters.is_empty() {
-            match tokio::time::timeout_at(until, self.queue.recv()).await {
-                Ok(Some(item)) => self.take(item),
-                Ok(None) | Err(_) => break,
-            }
-        }
+        let until = tokio::time::Instant::now() + shared.options.gather;
+        shared.queue.company(until).await;
+        (self.batch, self.waiters) = shared.queue.take();
         true
     }
 }
@@ -148,7 +128,7 @@ async fn run(shared: Arc<Shared>, sink: Arc<dyn Sink>, intake: Arc<Mutex<Intake>
     let mut intake = intake.lock().await;
     let options = &shared.options;
     let mut tries = 0;
-    while intake.gather(options.batch, options.gather).await {
+    while intake.gather(&shared).await {
         // Taken out while it is being written: the writing goes on even if this actor is restarted.
         let batch = Arc::new(std::mem::take(&mut intake.batch));
         let written = write(&shared, &sink, &batch).await;

@@ -13,10 +13,10 @@ use orama_proto::invocation::InvocationRecord;
 use orama_proto::limits::{JOURNAL_PER_FUNCTION, JOURNAL_RETENTION_DAYS, MIB};
 use parking_lot::Mutex;
 use prometheus::Registry;
-use tokio::sync::{mpsc, oneshot};
 
 use super::actor::{Intake, JournalActor};
 use super::metrics::Metrics;
+use super::queue::Queue;
 
 /// Settings of the journal.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ impl Default for JournalOptions {
         Self {
             queue: 8_192,
             queue_bytes: 64 * MIB,
-            batch: 512,
+            batch: 4_096,
             gather: Duration::from_millis(20),
             tries: 20,
             retry_after: Duration::from_millis(100),
@@ -72,17 +72,11 @@ impl Sink for JournalStore {
     }
 }
 
-/// What goes through the queue. A flush stands behind every record that was
-/// put before it, which is what makes reads see one's own writes.
-pub(super) enum Item {
-    Record(Box<InvocationRecord>),
-    Flush(oneshot::Sender<()>),
-}
-
 /// Shared by the handle and the actor.
 pub(super) struct Shared {
     pub(super) options: JournalOptions,
     pub(super) metrics: Metrics,
+    pub(super) queue: Queue,
     pub(super) bytes: AtomicUsize,
     pub(super) handled: AtomicU64,
     pub(super) restarts: AtomicU64,
@@ -105,12 +99,17 @@ pub(super) fn weight(record: &InvocationRecord) -> usize {
 }
 
 struct Parts {
-    queue: mpsc::Sender<Item>,
     shared: Arc<Shared>,
     /// Never sent anything: an actor whose address is held is one its supervisor restarts.
     _actor: Addr<JournalActor>,
     /// Held to end the thread on [`Journal::stop`].
     thread: Mutex<Option<Arbiter>>,
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+    }
 }
 
 /// Handle of the journal. Cheap to clone.
@@ -134,21 +133,20 @@ impl Journal {
         thread: Arbiter,
         registry: &Registry,
     ) -> Result<Self, prometheus::Error> {
-        let (queue, intake) = mpsc::channel(options.queue);
         let shared = Arc::new(Shared {
+            queue: Queue::new(options.queue, options.batch),
             options,
             metrics: Metrics::register(registry)?,
             bytes: AtomicUsize::new(0),
             handled: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
         });
-        let intake = Arc::new(tokio::sync::Mutex::new(Intake::new(intake)));
+        let intake = Arc::new(tokio::sync::Mutex::new(Intake::default()));
         let for_actor = Arc::clone(&shared);
         let actor = Supervisor::start_in_arbiter(&thread.handle(), move |_| {
             JournalActor::new(for_actor, sink, intake)
         });
         Ok(Self(Arc::new(Parts {
-            queue,
             shared,
             _actor: actor,
             thread: Mutex::new(Some(thread)),
@@ -167,12 +165,7 @@ impl Journal {
         }
         shared.metrics.queued.inc();
         shared.metrics.queued_bytes.add(bytes as i64);
-        if self
-            .0
-            .queue
-            .try_send(Item::Record(Box::new(record)))
-            .is_err()
-        {
+        if shared.queue.push(record).is_err() {
             shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
             shared.metrics.queued.dec();
             shared.metrics.queued_bytes.sub(bytes as i64);
@@ -184,15 +177,15 @@ impl Journal {
     /// up). Answers whether that came to pass in time.
     pub(crate) async fn flush(&self, within: Duration) -> bool {
         let flushed = async {
-            let (done, when) = oneshot::channel();
-            self.0.queue.send(Item::Flush(done)).await.ok()?;
-            when.await.ok()
+            let written = self.0.shared.queue.flush()?;
+            written.await.ok()
         };
         matches!(tokio::time::timeout(within, flushed).await, Ok(Some(())))
     }
 
     /// Ends the journal's thread. What is still queued is lost: flush first.
     pub(crate) fn stop(&self) {
+        self.0.shared.queue.close();
         if let Some(thread) = self.0.thread.lock().take() {
             thread.stop();
         }
@@ -203,7 +196,7 @@ impl Journal {
         let metrics = &self.0.shared.metrics;
         let queued = u64::try_from(metrics.queued.get()).unwrap_or(0);
         let state = match queued {
-            _ if self.0.queue.is_closed() => "stopped",
+            _ if self.0.shared.queue.is_closed() => "stopped",
             0 => "idle",
             _ => "running",
         };

@@ -3,5 +3,6 @@
 mod actor;
 mod handle;
 mod metrics;
+mod queue;
 
 pub(crate) use handle::{Journal, JournalOptions};

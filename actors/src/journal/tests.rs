@@ -96,6 +96,7 @@ async fn a_flush_waits_for_what_came_before() {
         &disk,
         JournalOptions {
             gather: LONG,
+            batch: 512,
             ..JournalOptions::default()
         },
     );
