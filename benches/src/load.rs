@@ -26,15 +26,15 @@ pub struct Request {
 }
 
 impl Request {
-    /// POST of a JSON body, with a bearer credential unless it is empty.
+    /// GET.
+    pub fn get(path: &str) -> Self {
+        let bytes = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes();
+        Self { bytes }
+    }
+    /// POST of a JSON body with a bearer credential.
     pub fn post(path: &str, credential: &str, body: &[u8]) -> Self {
-        let authorization = if credential.is_empty() {
-            String::new()
-        } else {
-            format!("Authorization: Bearer {credential}\r\n")
-        };
         let mut bytes = format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {credential}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
         )
         .into_bytes();

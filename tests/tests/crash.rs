@@ -24,9 +24,18 @@ struct FunctionModel {
     name: String,
     /// Acknowledged versions in order: number and the text it answers.
     versions: Vec<(u64, String)>,
-    /// Disabled?
-    disabled: bool,
+    /// Versions up to this one are disabled; a later deploy is not.
+    disabled_to: u64,
     doubt: Option<FunctionChange>,
+}
+
+impl FunctionModel {
+    fn latest(&self) -> u64 {
+        self.versions.last().map_or(0, |v| v.0)
+    }
+    fn is_disabled(&self) -> bool {
+        self.latest() <= self.disabled_to
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -114,7 +123,6 @@ impl Client {
             "{model:?}"
         );
         model.versions.push((made.function.version, text));
-        model.disabled = false;
         model.doubt = None;
         true
     }
@@ -125,7 +133,7 @@ impl Client {
         if model.versions.is_empty() {
             return self.deploy(tenant).await;
         }
-        let disable = !model.disabled;
+        let disable = !model.is_disabled();
         model.doubt = Some(FunctionChange::Disable(disable));
         let action = if disable { "disable" } else { "enable" };
         let path = format!("/v1/functions/{}/{action}", model.name);
@@ -133,7 +141,7 @@ impl Client {
             return false;
         };
         assert_eq!(answer.status(), 200, "{path}");
-        model.disabled = disable;
+        model.disabled_to = if disable { model.latest() } else { 0 };
         model.doubt = None;
         true
     }
@@ -179,14 +187,13 @@ impl Client {
                     let next = model.versions.last().map_or(1, |v| v.0 + 1);
                     if seen.first().is_some_and(|v| v.version == next) {
                         model.versions.push((next, text));
-                        model.disabled = false;
                     }
                 }
                 Some(FunctionChange::Disable(_)) | None if latest.is_none() => {}
                 Some(FunctionChange::Disable(disabled)) => {
                     let reply = tenant.invoke(&model.name, "").await;
                     if (reply.status == 404) == disabled {
-                        model.disabled = disabled;
+                        model.disabled_to = if disabled { model.latest() } else { 0 };
                     }
                 }
                 None => {}
@@ -209,7 +216,7 @@ impl Client {
                 continue;
             };
             let reply = tenant.invoke(&model.name, "").await;
-            if model.disabled {
+            if model.is_disabled() {
                 assert_eq!(reply.status, 404, "{reply:?} {model:?}");
             } else {
                 assert_eq!(
@@ -223,11 +230,12 @@ impl Client {
                     as usize;
                 let (old, text) = &model.versions[model.versions.len() - 1 - back];
                 let reply = tenant.invoke(&format!("{}@{old}", model.name), "").await;
-                assert_eq!(
-                    reply.output(),
-                    format!("\"{text}\"").into_bytes(),
-                    "{version} {model:?}"
-                );
+                if *old <= model.disabled_to {
+                    assert_eq!(reply.status, 404, "{reply:?} {model:?}");
+                } else {
+                    let expected = format!("\"{text}\"").into_bytes();
+                    assert_eq!(reply.output(), expected, "{version} {model:?}");
+                }
             }
         }
         for model in &mut self.secrets {

@@ -918,6 +918,10 @@ async fn health_and_version_are_public() {
     assert_eq!(preflight.header("access-control-allow-origin"), "*");
     let metrics = node.metrics_text().await;
     assert!(metrics.contains("orama_"));
+    // A worker's actor starts with the first invocation on its thread.
+    let tenant = node.tenant("actors").await;
+    tenant.deploy(Deploy::new("echo", &guests::echo())).await;
+    tenant.invoke("echo", "1").await.output();
     let actors = node
         .admin(Method::GET, "/v1/admin/actors", None)
         .await

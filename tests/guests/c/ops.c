@@ -141,7 +141,9 @@ int main(int argc, char **argv) {
         // Answers how many MiB it got before the first refusal.
         long mib = 0, want = atol(arg[0]);
         while (mib < want) {
-            char *block = malloc(1 << 20);
+            // volatile: the compiler may not conclude that the block is never needed.
+            char *volatile kept = malloc(1 << 20);
+            char *block = kept;
             if (!block) break;
             for (int i = 0; i < (1 << 20); i += 4096) block[i] = 1;
             mib++;
@@ -149,7 +151,8 @@ int main(int argc, char **argv) {
         printf("{\"mib\":%ld}", mib);
     } else if (!strcmp(op, "alloc_or_abort")) {
         size_t size = (size_t)atol(arg[0]) << 20;
-        char *block = malloc(size);
+        char *volatile kept = malloc(size);
+        char *block = kept;
         if (!block) {
             fputs("no memory\n", stderr);
             abort();
