@@ -10,6 +10,10 @@ mod metrics;
 
 use std::process::ExitCode;
 
+/// Chosen by measurement: see benches/RESULTS.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     boot::reexec::without_library_backtraces();
     cli::main()
