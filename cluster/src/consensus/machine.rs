@@ -12,7 +12,6 @@ use orama_proto::GroupId;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::disk;
 use super::fault::HaltReason;
 use super::log::GroupLog;
 use super::metrics::Metrics;
@@ -22,6 +21,7 @@ use super::types::{
     MembershipRecord, Position, RaftEntry, RaftLogId, RaftMembership, RaftSnapshot,
     RaftSnapshotMeta, Reply, Types,
 };
+use crate::disk;
 
 /// So many entries go into one batch of the state at most.
 const BATCH_ENTRIES: usize = 512;
@@ -99,6 +99,7 @@ impl GroupMachine {
             snapshots: Arc::clone(&self.snapshots),
             log: self.log.clone(),
             db: self.state.db(),
+            halt: self.halt.clone(),
             metrics: self.metrics.clone(),
         }
     }
@@ -238,6 +239,7 @@ pub(crate) struct Builder {
     snapshots: Arc<SnapshotStore>,
     log: GroupLog,
     db: StateDb,
+    halt: HaltReason,
     metrics: Metrics,
 }
 
@@ -253,11 +255,17 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let (snapshots, db) = (Arc::clone(&self.snapshots), self.db.clone());
         let result = tokio::task::spawn_blocking(move || {
             // Keeps the replay after a crash short; nothing depends on it.
-            db.flush()?;
+            if let Err(error) = db.flush() {
+                tracing::warn!(%error, "the state was not flushed");
+            }
             snapshots.write(at, membership, &pairs)
         })
         .await
-        .map_err(io::Error::other)?;
+        .unwrap_or_else(|e| Err(io::Error::other(e)));
+        if let Err(error) = &result {
+            tracing::error!(group = %self.group, %error, "a snapshot cannot be written; the group stops");
+            self.halt.set_io(error);
+        }
         let outcome = if result.is_ok() { "built" } else { "failed" };
         let labels = [self.group.to_string(), outcome.into()];
         self.metrics.snapshots.with_label_values(&labels).inc();
