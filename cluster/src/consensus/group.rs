@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -29,13 +30,16 @@ pub(crate) const ENTRY_MAX_BYTES: usize = 1 << 20;
 const LEADER_WAIT: Duration = Duration::from_secs(5);
 /// Proposals that openraft queues; further ones wait.
 const QUEUE: u64 = 4096;
+/// A snapshot is made after so many bytes of commands too: large ones would
+/// otherwise leave a log that takes seconds to verify at the next start.
+const SNAPSHOT_BYTES: u64 = 64 << 20;
 /// Pause before a file that an earlier handle of this process still holds is tried again.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// How a group behaves.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupOptions {
-    /// A snapshot is made after so many entries.
+    /// A snapshot is made after so many entries, or 64 MiB of them.
     pub(crate) snapshot_every: u64,
     /// Opening fails when the group has no leader after this long.
     pub(crate) ready_within: Duration,
@@ -303,6 +307,8 @@ impl Group {
         let mut changes = self.inner.raft.metrics();
         let metrics = self.inner.metrics.clone();
         let group = self.inner.id.to_string();
+        // The task must not keep alive what it watches.
+        let inner = Arc::downgrade(&self.inner);
         tokio::spawn(async move {
             let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
             loop {
@@ -323,6 +329,13 @@ impl Group {
                         .term
                         .with_label_values(&labels)
                         .set(number(now.current_term));
+                }
+                // Answers at once; one that is under way is not begun again.
+                if let Some(inner) = inner.upgrade()
+                    && inner.published.unsaved.load(Ordering::Relaxed) >= SNAPSHOT_BYTES
+                    && let Err(error) = inner.raft.trigger().snapshot().await
+                {
+                    tracing::debug!(group, %error, "no snapshot");
                 }
                 // Ends with the group.
                 if changes.changed().await.is_err() {

@@ -4,6 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{Stream, TryStreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
@@ -58,6 +59,8 @@ pub(crate) struct Published {
     pub(crate) applied: watch::Sender<u64>,
     /// Hash of the state, with the index it belongs to.
     pub(crate) hash: Mutex<u128>,
+    /// Bytes of commands applied since a snapshot was last begun or put off.
+    pub(crate) unsaved: AtomicU64,
 }
 
 impl Default for Published {
@@ -65,6 +68,7 @@ impl Default for Published {
         Self {
             applied: watch::Sender::new(0),
             hash: Mutex::new(0),
+            unsaved: AtomicU64::new(0),
         }
     }
 }
@@ -117,6 +121,8 @@ impl GroupMachine {
             let reply = match entry.payload {
                 EntryPayload::Blank => Reply::default(),
                 EntryPayload::Normal(command) => {
+                    let bytes = command.0.len() as u64;
+                    self.published.unsaved.fetch_add(bytes, Ordering::Relaxed);
                     let applied = self.machine.apply(&command.0).map_err(|what| {
                         let index = entry.log_id.index;
                         io::Error::other(format!("entry {index} cannot be applied: {what}"))
@@ -175,6 +181,7 @@ impl RaftStateMachine<Types> for GroupMachine {
     }
 
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        self.published.unsaved.store(0, Ordering::Relaxed);
         let pairs = self.state.pairs();
         if !force {
             let size: u64 = pairs.as_ref().map_or(0, |pairs| {

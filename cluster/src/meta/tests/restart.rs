@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use orama_proto::{NodeId, SecretName};
 
 use super::super::{MetaOptions, MetaStore};
-use super::{Node, copy_dir, create, fill, ns, open, put, secret};
+use super::{Node, copy_dir, create, fill, ns, open, purged_past, put, secret};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_is_there_after_a_restart_clean_or_not() {
@@ -124,5 +124,17 @@ async fn many_proposers_at_once() {
     drop(meta);
     let meta = node.open(300).await;
     assert_eq!(meta.state_hash(), hash);
+    meta.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn few_large_changes_make_a_snapshot_too() {
+    let node = Node::new();
+    let (meta, registry) = open(&node.paths(), 1_000_000).await.unwrap();
+    put(&meta, create("acme")).await;
+    for n in 0..70 {
+        put(&meta, secret(n % 3, 1_000_000)).await;
+    }
+    purged_past(&registry, 1.0).await;
     meta.shutdown().await;
 }
