@@ -10,7 +10,16 @@ mod metrics;
 
 use std::process::ExitCode;
 
+use orama_actors::runtime::{COMPILE_ARGUMENT, compile_stdin};
+
 fn main() -> ExitCode {
+    // A node compiles modules by starting this program with this word; nobody types it.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == COMPILE_ARGUMENT)
+    {
+        return compile_stdin().into();
+    }
     boot::reexec::without_library_backtraces();
     cli::main()
 }
