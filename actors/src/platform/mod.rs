@@ -227,6 +227,24 @@ impl Platform {
         self.inner.invoker.invoke(invoke).await
     }
 
+    /// Whether there is such a function and the principal may invoke it now.
+    /// [`Self::invoke`] asks again.
+    ///
+    /// # Errors
+    /// What the client should see.
+    pub fn may_invoke(
+        &self,
+        principal: &Principal,
+        namespace: &Namespace,
+        name: &FunctionName,
+        version: Option<u64>,
+    ) -> Result<(), ApiError> {
+        self.inner
+            .invoker
+            .target(principal, namespace, name, version)
+            .map(drop)
+    }
+
     /// Sets a secret.
     ///
     /// # Errors
