@@ -109,6 +109,7 @@ pub(crate) fn module_at_invoke(
         }
         LoadError::Blob(BlobError::Io { .. }) => "its module cannot be read",
         LoadError::Module(_) => "its module cannot be loaded",
+        LoadError::Late => "its module is still being loaded",
     };
     static SELDOM: Seldom = Seldom::new();
     if SELDOM.due() {

@@ -1,7 +1,8 @@
 //! The binary starts. This test also makes `cargo test --workspace` build it,
 //! which the black-box tests of `orama-tests` rely on.
 
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 
 #[test]
 fn it_tells_its_version() {
@@ -13,4 +14,25 @@ fn it_tells_its_version() {
     assert!(output.status.success(), "{output:?}");
     assert!(said.starts_with("orama "), "{said}");
     assert!(said.contains(env!("CARGO_PKG_VERSION")), "{said}");
+}
+
+#[test]
+fn it_is_its_own_compiler() {
+    let compile = |module: &[u8]| -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_orama"))
+            .arg("compile-module")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(module).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let good = compile(b"\0asm\x01\0\0\0");
+    assert!(good.status.success(), "{good:?}");
+    assert!(good.stdout.starts_with(b"\x7fELF"));
+    let bad = compile(b"\0asm\x01\0\0\0\xff");
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(bad.stdout.is_empty() && !bad.stderr.is_empty());
 }

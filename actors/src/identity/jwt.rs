@@ -19,7 +19,7 @@ use crate::vault::hex;
 const ISSUER: &str = "orama-gateway";
 const AUDIENCE: &str = "gateway";
 /// Seconds by which clocks may differ.
-const LEEWAY_SECS: u64 = 60;
+pub(super) const LEEWAY_SECS: u64 = 60;
 /// Longest subject, characters.
 const SUBJECT_MAX_CHARS: usize = 256;
 /// Custom claims of one token.

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use orama_proto::command::ApiKeyRecord;
 use orama_proto::invocation::Principal;
-use orama_proto::{ApiError, ErrorCode, Namespace};
+use orama_proto::{ApiError, ErrorCode, Namespace, Timestamp};
 use ring::hmac;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -34,16 +34,16 @@ pub(crate) const CREDENTIAL_MAX_BYTES: usize = 8 * 1024;
 pub(crate) trait Directory {
     /// The API key with this hash.
     fn api_key(&self, hash: &[u8; 32]) -> Option<Arc<ApiKeyRecord>>;
-    /// Whether the namespace exists now.
-    fn has_namespace(&self, namespace: &Namespace) -> bool;
+    /// When the namespace was made, if it exists now.
+    fn created_at(&self, namespace: &Namespace) -> Option<Timestamp>;
 }
 
 impl Directory for orama_cluster::MetaStore {
     fn api_key(&self, hash: &[u8; 32]) -> Option<Arc<ApiKeyRecord>> {
         orama_cluster::MetaStore::api_key(self, hash)
     }
-    fn has_namespace(&self, namespace: &Namespace) -> bool {
-        self.namespace(namespace).is_some()
+    fn created_at(&self, namespace: &Namespace) -> Option<Timestamp> {
+        self.namespace(namespace).map(|entry| entry.created_at)
     }
 }
 
@@ -91,8 +91,11 @@ impl Identity {
             && let Some(claims) = self.tokens.verify(credential)
         {
             let namespace = Namespace::parse(&claims.namespace).map_err(|_| unauthorized())?;
-            if !directory.has_namespace(&namespace) {
-                return Err(unauthorized());
+            // A token outlives neither its namespace nor passes to another
+            // that is given the same name later.
+            match directory.created_at(&namespace) {
+                Some(since) if claims.iat + jwt::LEEWAY_SECS >= since.secs() => {}
+                _ => return Err(unauthorized()),
             }
             return Ok(Principal::Jwt {
                 namespace,
@@ -165,15 +168,15 @@ fn unauthorized() -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use orama_proto::Timestamp;
 
-    struct Book(Vec<Arc<ApiKeyRecord>>, Vec<Namespace>);
+    struct Book(Vec<Arc<ApiKeyRecord>>, Vec<(Namespace, Timestamp)>);
     impl Directory for Book {
         fn api_key(&self, hash: &[u8; 32]) -> Option<Arc<ApiKeyRecord>> {
             self.0.iter().find(|k| k.hash == *hash).cloned()
         }
-        fn has_namespace(&self, namespace: &Namespace) -> bool {
-            self.1.contains(namespace)
+        fn created_at(&self, namespace: &Namespace) -> Option<Timestamp> {
+            let entry = self.1.iter().find(|(name, _)| name == namespace)?;
+            Some(entry.1)
         }
     }
 
@@ -193,7 +196,10 @@ mod tests {
             label: String::new(),
             created_at: Timestamp::now(),
         });
-        let book = Book(vec![Arc::clone(&record)], vec![ns.clone()]);
+        let book = Book(
+            vec![Arc::clone(&record)],
+            vec![(ns.clone(), Timestamp::now())],
+        );
         let check = |text: &str| identity.authenticate(&book, text);
         assert_eq!(check("operator"), Ok(Principal::Admin));
         let by_key = Principal::ApiKey {
@@ -219,6 +225,10 @@ mod tests {
         // A token outlives its namespace and is worth nothing then.
         let empty = Book(vec![], vec![]);
         assert!(identity.authenticate(&empty, &token).is_err());
+        // Nor in a namespace that was made later and has its name.
+        let later = Timestamp(Timestamp::now().0 + 120 * 1_000_000);
+        let anew = Book(vec![], vec![(ns, later)]);
+        assert!(identity.authenticate(&anew, &token).is_err());
     }
 
     #[test]

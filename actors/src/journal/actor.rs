@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::fut::wrap_future;
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context};
 use orama_cluster::JournalError;
 use orama_proto::Timestamp;
 use orama_proto::invocation::InvocationRecord;
@@ -15,13 +15,17 @@ use super::handle::{Shared, Sink};
 
 /// How often losses are reported in the node's log, if there are any.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// Pause before an actor that panicked is replaced.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
-/// What was taken from the queue and is not written yet. It outlives a restart
-/// of the actor, so nothing that was taken is lost then.
+/// What was taken from the queue and is not written yet. It outlives the
+/// actor, so that one that comes after a panic goes on with it.
 #[derive(Default)]
 pub(super) struct Intake {
-    batch: Vec<InvocationRecord>,
+    batch: Arc<Vec<InvocationRecord>>,
     waiters: Vec<oneshot::Sender<()>>,
+    /// How often the batch was tried.
+    tries: u32,
 }
 
 impl Intake {
@@ -35,8 +39,26 @@ impl Intake {
         }
         let until = tokio::time::Instant::now() + shared.options.gather;
         shared.queue.company(until).await;
-        (self.batch, self.waiters) = shared.queue.take();
+        let (batch, waiters) = shared.queue.take();
+        (self.batch, self.waiters) = (Arc::new(batch), waiters);
         true
+    }
+
+    /// Gives each record its id. Here and not where it was made: a reader who
+    /// follows a log asks for what stands behind the last id it saw, so ids
+    /// must rise in the order in which records can be seen.
+    fn stamp(&mut self) {
+        let Some(records) = Arc::get_mut(&mut self.batch) else {
+            return;
+        };
+        for record in records.iter_mut().filter(|record| record.id.is_empty()) {
+            record.id = uuid::Uuid::now_v7().to_string();
+        }
+        #[cfg(test)]
+        assert!(
+            self.tries > 1 || records.iter().all(|r| r.error_message != tests::BOMB),
+            "a record that the test made to bring the actor down"
+        );
     }
 }
 
@@ -102,13 +124,11 @@ impl Actor for JournalActor {
             Arc::clone(&self.sink),
             Arc::clone(&self.intake),
         );
-        // The queue closes when the last handle is gone and everything is
-        // written: then so is the work, and the thread's only purpose.
+        // Ends when the last handle is gone and everything is written.
         ctx.spawn(
             wrap_future(work).map(|(), actor: &mut Self, ctx: &mut Context<Self>| {
                 actor.report(ctx);
                 actix::ActorContext::terminate(ctx);
-                actix::Arbiter::current().stop();
             }),
         );
         self.prune(ctx);
@@ -117,9 +137,25 @@ impl Actor for JournalActor {
     }
 }
 
-impl Supervised for JournalActor {
-    fn restarting(&mut self, _: &mut Self::Context) {
-        self.shared.restarts.fetch_add(1, Ordering::Relaxed);
+/// Runs the journal's actor on the current thread until the journal is closed
+/// and written, and a new one in place of any that panicked: a supervisor of
+/// the actor library would be torn down by the panic together with its actor.
+pub(super) async fn supervise(shared: Arc<Shared>, sink: Arc<dyn Sink>) {
+    let intake = Arc::new(Mutex::new(Intake::default()));
+    loop {
+        let actor = JournalActor::new(Arc::clone(&shared), Arc::clone(&sink), Arc::clone(&intake));
+        match actix::spawn(Context::new().into_future(actor)).await {
+            Err(error) if error.is_panic() => {
+                tracing::error!(%error, "the journal panicked and is started again");
+                shared.restarts.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(RESTART_PAUSE).await;
+            }
+            // The thread's only purpose has ended.
+            _ => {
+                actix::Arbiter::current().stop();
+                return;
+            }
+        }
     }
 }
 
@@ -127,35 +163,39 @@ async fn run(shared: Arc<Shared>, sink: Arc<dyn Sink>, intake: Arc<Mutex<Intake>
     // Held for as long as this actor lives: there is one reader of the queue.
     let mut intake = intake.lock().await;
     let options = &shared.options;
-    let mut tries = 0;
     while intake.gather(&shared).await {
-        // Taken out while it is being written: the writing goes on even if this actor is restarted.
-        let batch = Arc::new(std::mem::take(&mut intake.batch));
-        let written = write(&shared, &sink, &batch).await;
-        let mut batch = Arc::try_unwrap(batch).unwrap_or_else(|shared| (*shared).clone());
-        tries += 1;
+        // Counted before it is tried: whatever brings this actor down must not do so for ever.
+        intake.tries += 1;
+        intake.stamp();
+        let written = if intake.tries > options.tries {
+            Err(JournalError::Storage(
+                "it was tried often enough".to_owned(),
+            ))
+        } else {
+            write(&shared, &sink, &intake.batch).await
+        };
         if let Err(error) = written {
             shared.metrics.commit_failures.inc();
-            if tries < options.tries {
-                if tries == 1 {
+            if intake.tries < options.tries {
+                if intake.tries == 1 {
                     tracing::warn!(%error, "a batch of invocation records was not written, trying again");
                 }
                 // What came first stays first. Nothing further is taken from
                 // the queue meanwhile, so what is held here stays one batch.
-                intake.batch = batch;
-                let pause = options.retry_after * 2_u32.pow((tries - 1).min(5));
+                let pause = options.retry_after * 2_u32.pow((intake.tries - 1).min(5));
                 tokio::time::sleep(pause).await;
                 continue;
             }
-            shared.metrics.not_written.inc_by(batch.len() as u64);
-            tracing::error!(%error, records = batch.len(), "a batch of invocation records was given up");
+            let records = intake.batch.len();
+            shared.metrics.not_written.inc_by(records as u64);
+            tracing::error!(%error, records, "a batch of invocation records was given up");
         }
-        tries = 0;
+        intake.tries = 0;
+        let batch = std::mem::take(&mut intake.batch);
         shared.release(&batch);
         shared
             .handled
             .fetch_add(batch.len() as u64, Ordering::Relaxed);
-        batch.clear();
         for done in intake.waiters.drain(..) {
             // Whoever waited may have gone.
             let _ = done.send(());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix::{Addr, Arbiter, Supervisor};
+use actix::Arbiter;
 use orama_cluster::{JournalError, JournalStore};
 use orama_proto::Timestamp;
 use orama_proto::api::ActorInfo;
@@ -14,7 +14,7 @@ use orama_proto::limits::{JOURNAL_PER_FUNCTION, JOURNAL_RETENTION_DAYS, MIB};
 use parking_lot::Mutex;
 use prometheus::Registry;
 
-use super::actor::{Intake, JournalActor};
+use super::actor::supervise;
 use super::metrics::Metrics;
 use super::queue::Queue;
 
@@ -100,8 +100,6 @@ pub(super) fn weight(record: &InvocationRecord) -> usize {
 
 struct Parts {
     shared: Arc<Shared>,
-    /// Never sent anything: an actor whose address is held is one its supervisor restarts.
-    _actor: Addr<JournalActor>,
     /// Held to end the thread on [`Journal::stop`].
     thread: Mutex<Option<Arbiter>>,
 }
@@ -141,14 +139,12 @@ impl Journal {
             handled: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
         });
-        let intake = Arc::new(tokio::sync::Mutex::new(Intake::default()));
         let for_actor = Arc::clone(&shared);
-        let actor = Supervisor::start_in_arbiter(&thread.handle(), move |_| {
-            JournalActor::new(for_actor, sink, intake)
+        thread.spawn_fn(move || {
+            actix::spawn(supervise(for_actor, sink));
         });
         Ok(Self(Arc::new(Parts {
             shared,
-            _actor: actor,
             thread: Mutex::new(Some(thread)),
         })))
     }

@@ -87,6 +87,9 @@ fn ids(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|i| i.to_string()).collect()
 }
 
+/// A record with this error brings the actor down, once.
+pub(super) const BOMB: &str = "bomb";
+
 const LONG: Duration = Duration::from_secs(10);
 
 #[actix::test]
@@ -219,4 +222,38 @@ async fn a_batch_that_never_succeeds_is_given_up_and_counted() {
     journal.record(record(1));
     assert!(journal.flush(LONG).await);
     assert_eq!(disk.written(), ids(1..2));
+}
+
+#[actix::test]
+async fn a_journal_that_panics_comes_back_with_everything() {
+    let disk = Arc::new(Disk::default());
+    let journal = start(&disk, JournalOptions::default());
+    for i in 0..10 {
+        let mut record = record(i);
+        if i == 4 {
+            record.error_message = BOMB.to_owned();
+        }
+        journal.record(record);
+    }
+    assert!(journal.flush(LONG).await);
+    assert_eq!(disk.written(), ids(0..10));
+    journal.record(record(10));
+    assert!(journal.flush(LONG).await);
+    assert_eq!(disk.written(), ids(0..11));
+    assert_eq!((journal.dropped(), journal.info().restarts), (0, 1));
+}
+
+#[actix::test]
+async fn ids_rise_in_the_order_of_writing() {
+    let disk = Arc::new(Disk::default());
+    let journal = start(&disk, JournalOptions::default());
+    for _ in 0..1_000 {
+        let mut record = record(0);
+        record.id.clear();
+        journal.record(record);
+    }
+    assert!(journal.flush(LONG).await);
+    let ids = disk.written();
+    assert_eq!(ids.len(), 1_000);
+    assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
 }

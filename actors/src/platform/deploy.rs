@@ -6,13 +6,15 @@ use std::time::Duration;
 use orama_proto::command::{MetaCommand, MetaReply};
 use orama_proto::function::FunctionVersion;
 use orama_proto::limits::WASM_MAX_BYTES;
-use orama_proto::{ApiError, ContentId, ErrorCode, RequestId};
+use orama_proto::{ApiError, ContentId, ErrorCode, Namespace, RequestId};
 use tokio::sync::SemaphorePermit;
 
 use super::{Deploy, Inner};
 use crate::errors;
+use crate::worker::Turn;
 
-/// Deploys at once: each compiles on all cores and holds a module in memory.
+/// Deploys at once, of different namespaces: each compiles on all cores and
+/// holds a module in memory.
 pub(super) const DEPLOYS_AT_ONCE: usize = 2;
 /// How long a deploy waits for its turn.
 const TURN_WITHIN: Duration = Duration::from_secs(30);
@@ -50,9 +52,12 @@ impl Inner {
         spec.validate()?;
         check_size(wasm.len())?;
         self.namespace(&namespace)?;
+        // A namespace's deploys take one turn between them, so that those of
+        // one tenant, however many and slow, do not keep the others waiting.
+        let own = self.deploying.enter(namespace.clone());
         // Held to the end, so that the sweep of unused modules, which takes
         // every turn, cannot come between storing a module and referring to it.
-        let _turn = self.deploy_turn().await?;
+        let (_own_turn, _turn) = self.deploy_turn(&own).await?;
         let hashed = wasm.clone();
         let wasm_cid = tokio::task::spawn_blocking(move || ContentId::of(&hashed))
             .await
@@ -79,16 +84,22 @@ impl Inner {
         self.publish(request_id, command).await
     }
 
-    async fn deploy_turn(&self) -> Result<SemaphorePermit<'_>, ApiError> {
-        match tokio::time::timeout(TURN_WITHIN, self.deploys.acquire()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) => Err(ApiError::new(
+    async fn deploy_turn<'a>(
+        &'a self,
+        own: &'a Turn<'_, Namespace>,
+    ) -> Result<(Option<SemaphorePermit<'a>>, SemaphorePermit<'a>), ApiError> {
+        let turn = async { (own.taken().await, self.deploys.acquire().await) };
+        match tokio::time::timeout(TURN_WITHIN, turn).await {
+            Ok((own, Ok(turn))) => Ok((own, turn)),
+            Ok((_, Err(_))) => Err(ApiError::new(
                 ErrorCode::ServiceUnavailable,
                 "this node is shutting down",
             )),
             Err(_) => Err(ApiError::new(
                 ErrorCode::ServiceUnavailable,
-                format!("{DEPLOYS_AT_ONCE} deploys are running on this node; try again"),
+                format!(
+                    "other deploys are running: a node takes {DEPLOYS_AT_ONCE} at once, one of each namespace; try again"
+                ),
             )
             .after(5.0)),
         }

@@ -29,13 +29,15 @@ use crate::identity::Identity;
 use crate::journal::Journal;
 use crate::runtime::Runtime;
 use crate::vault::Vaults;
-use crate::worker::{Invoker, Modules};
+use crate::worker::{Invoker, Modules, OneAtATime};
 
 /// Settings of the platform.
 #[derive(Clone)]
 pub struct PlatformOptions {
     /// Where compiled modules are kept.
     pub compiled_dir: std::path::PathBuf,
+    /// How modules are compiled.
+    pub compiler: crate::runtime::Compiler,
     /// Master keys, the active one first: id and 32 bytes. Parsed by [`crate::vault::MasterKeys::parse`].
     pub master_keys: crate::vault::MasterKeys,
     /// Bearer token of the administrative API.
@@ -104,6 +106,7 @@ struct Inner {
     invoker: Invoker,
     /// Deploys at once; the sweep of unused modules takes all of them.
     deploys: Semaphore,
+    deploying: OneAtATime<Namespace>,
     /// One rotation at once.
     rotation: Semaphore,
     metrics: start::Metrics,
@@ -222,6 +225,24 @@ impl Platform {
     /// What the client should see.
     pub async fn invoke(&self, invoke: Invoke) -> Result<Completed, ApiError> {
         self.inner.invoker.invoke(invoke).await
+    }
+
+    /// Whether there is such a function and the principal may invoke it now.
+    /// [`Self::invoke`] asks again.
+    ///
+    /// # Errors
+    /// What the client should see.
+    pub fn may_invoke(
+        &self,
+        principal: &Principal,
+        namespace: &Namespace,
+        name: &FunctionName,
+        version: Option<u64>,
+    ) -> Result<(), ApiError> {
+        self.inner
+            .invoker
+            .target(principal, namespace, name, version)
+            .map(drop)
     }
 
     /// Sets a secret.

@@ -16,7 +16,7 @@ use crate::identity::{Identity, PlatformKeys};
 use crate::journal::{Journal, JournalOptions};
 use crate::runtime::{HostServices, Runtime, RuntimeOptions};
 use crate::vault::{MasterKeys, VaultError, VaultOptions, Vaults};
-use crate::worker::{self, Admission, Invoker, Limits, Modules, Workers};
+use crate::worker::{self, Admission, Invoker, Limits, Modules, OneAtATime, Workers};
 
 /// Loaded modules kept in memory.
 pub(super) const LOADED_MODULES_MAX: usize = 512;
@@ -87,6 +87,7 @@ pub(super) async fn start(
     let runtime = Runtime::new(
         RuntimeOptions {
             compiled_dir: options.compiled_dir.clone(),
+            compiler: options.compiler.clone(),
             max_instances: u32::try_from(options.max_running).unwrap_or(u32::MAX),
             max_loaded_modules: LOADED_MODULES_MAX,
         },
@@ -132,6 +133,7 @@ pub(super) async fn start(
         identity,
         invoker,
         deploys: Semaphore::new(DEPLOYS_AT_ONCE),
+        deploying: OneAtATime::default(),
         rotation: Semaphore::new(1),
         metrics: Metrics::register(registry)?,
         upkeep: parking_lot::Mutex::new(Vec::new()),

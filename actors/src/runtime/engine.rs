@@ -19,7 +19,9 @@ const FIBER_STACK_BYTES: usize = 1024 * 1024;
 /// Per-instance bookkeeping; grows with the functions in a module's table and with its globals.
 const MAX_INSTANCE_BYTES: usize = 4 * MIB;
 /// An image up to this size is mapped copy-on-write however sparse it is.
-const DENSE_IMAGE_BYTES: u64 = MAX_MEMORY_BYTES as u64;
+/// More would let a module of two bytes of data, far apart, take as much disk
+/// as the distance.
+const DENSE_IMAGE_BYTES: u64 = 16 * MIB as u64;
 /// Memory of a free slot that stays resident, when the kernel can say which pages were touched.
 const RESIDENT_WITH_SCAN: usize = 4 * MIB;
 /// The same when it cannot, and all of it must be cleared on every call.

@@ -2,6 +2,7 @@
 
 mod cache;
 mod call;
+mod compiler;
 mod engine;
 mod error;
 mod failure;
@@ -29,6 +30,7 @@ use bytes::Bytes;
 use orama_proto::ContentId;
 
 pub use call::{BoxFuture, Call, GuestError, HostServices, Outcome};
+pub use compiler::{COMPILE_ARGUMENT, Compiler, compile_stdin};
 pub use error::{ModuleError, RuntimeError};
 pub(crate) use failure::Stop;
 pub use prepared::PreparedModule;
@@ -43,6 +45,8 @@ use ticker::Ticker;
 pub struct RuntimeOptions {
     /// Where compiled modules are kept.
     pub compiled_dir: PathBuf,
+    /// How modules are compiled.
+    pub compiler: Compiler,
     /// Instances that may exist at once.
     pub max_instances: u32,
     /// Loaded modules kept in memory.
@@ -79,7 +83,8 @@ impl Runtime {
         let cache = Cache::open(dir, &engine)
             .map_err(|e| RuntimeError(format!("{}: {e}", dir.display())))?;
         let ticker = Ticker::start(&engine).map_err(|e| RuntimeError(e.to_string()))?;
-        let modules = Modules::new(engine, cache, options.max_loaded_modules, metrics.clone())?;
+        let capacity = options.max_loaded_modules;
+        let modules = Modules::new(engine, options.compiler, cache, capacity, metrics.clone())?;
         Ok(Self {
             inner: Arc::new(Inner {
                 ticker,

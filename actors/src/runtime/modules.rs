@@ -1,8 +1,7 @@
 //! The modules in memory, and how they get there: from the disk, else by compiling.
 //!
 //! Whatever asks for the same module at the same time waits for one piece of
-//! work. That work runs on a blocking thread and is finished even when
-//! everybody who waits for it has gone away.
+//! work, which is finished even when everybody who waits for it has gone away.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,14 +15,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{Engine, Linker};
 
 use super::cache::{self, Cache, Cached};
+use super::compiler::Compiler;
 use super::error::{ModuleError, RuntimeError};
 use super::guest::Guest;
 use super::metrics::Metrics;
 use super::prepared::PreparedModule;
 use super::validate;
 
-/// Modules compiled at once. One compilation already uses every core.
-const COMPILE_AT_ONCE: usize = 1;
+/// Modules compiled at once. One compilation already uses every core; the
+/// second place is there so that one costly module does not stop everybody.
+const COMPILE_AT_ONCE: usize = 2;
 /// Modules read from the disk at once.
 const LOAD_AT_ONCE: usize = 4;
 
@@ -35,12 +36,13 @@ struct Entry {
 /// The modules of a runtime.
 pub(crate) struct Modules {
     engine: Engine,
+    compiler: Compiler,
     linker: Linker<Guest>,
     cache: Cache,
     metrics: Arc<Metrics>,
     capacity: usize,
     loaded: RwLock<HashMap<ContentId, Entry>>,
-    /// Work under way. The lock is held by the blocking thread that does it.
+    /// Work under way. The lock is held by the task that does it.
     flights: Mutex<HashMap<ContentId, Weak<tokio::sync::Mutex<()>>>>,
     compiling: Arc<Semaphore>,
     loading: Arc<Semaphore>,
@@ -49,6 +51,7 @@ pub(crate) struct Modules {
 impl Modules {
     pub(crate) fn new(
         engine: Engine,
+        compiler: Compiler,
         cache: Cache,
         capacity: usize,
         metrics: Arc<Metrics>,
@@ -57,6 +60,7 @@ impl Modules {
         super::import::link(&mut linker).map_err(|e| RuntimeError(format!("{e:#}")))?;
         Ok(Self {
             engine,
+            compiler,
             linker,
             cache,
             metrics,
@@ -112,16 +116,39 @@ impl Modules {
         }
         let permit = permit(&self.compiling).await?;
         let modules = self.clone();
-        blocking(move || {
-            let module = match modules.read(&cid, now) {
-                Ok(Some(module)) => Ok(module),
-                Ok(None) => modules.compile(&cid, &wasm, now),
-                Err(e) => Err(e),
-            };
+        let work = async move {
+            let module = modules.read_or_compile(cid, wasm, now).await;
             drop((permit, flight));
             module
-        })
-        .await
+        };
+        tokio::spawn(work).await.unwrap_or_else(interrupted)
+    }
+
+    async fn read_or_compile(
+        self: Arc<Self>,
+        cid: ContentId,
+        wasm: Bytes,
+        now: u64,
+    ) -> Result<Arc<PreparedModule>, ModuleError> {
+        let (modules, bytes) = (self.clone(), wasm.clone());
+        let found = blocking(move || match modules.read(&cid, now)? {
+            Some(module) => Ok(Some(module)),
+            None => validate::check(&bytes)
+                .map(|()| None)
+                .map_err(ModuleError::Invalid),
+        });
+        if let Some(module) = found.await? {
+            return Ok(module);
+        }
+        let started = Instant::now();
+        let wasm_bytes = wasm.len();
+        let code = self.compiler.compile(&self.engine, wasm).await?;
+        let elapsed = started.elapsed();
+        self.metrics.compilations.inc();
+        self.metrics.compile_seconds.observe(elapsed.as_secs_f64());
+        let code_bytes = code.len();
+        tracing::info!(%cid, wasm_bytes, code_bytes, ?elapsed, "compiled a module");
+        blocking(move || self.keep(&cid, &code, now)).await
     }
 
     /// Removes compiled files that are not wanted. What is in memory stays until it is evicted.
@@ -172,23 +199,14 @@ impl Modules {
         Ok(None)
     }
 
-    fn compile(
+    /// Stores machine code and makes a module of it.
+    fn keep(
         &self,
         cid: &ContentId,
-        wasm: &[u8],
+        code: &[u8],
         now: u64,
     ) -> Result<Arc<PreparedModule>, ModuleError> {
-        let started = Instant::now();
-        validate::check(wasm).map_err(ModuleError::Invalid)?;
-        let code = self
-            .engine
-            .precompile_module(wasm)
-            .map_err(|e| ModuleError::Invalid(format!("the module does not compile: {e:#}")))?;
-        self.metrics.compilations.inc();
-        self.metrics
-            .compile_seconds
-            .observe(started.elapsed().as_secs_f64());
-        self.cache.store(cid, &code).map_err(unavailable)?;
+        self.cache.store(cid, code).map_err(unavailable)?;
         // Run from the file like after a restart: its pages are shared and can be dropped by the kernel.
         let module = match self.cache.load(&self.engine, cid).map_err(unavailable)? {
             Cached::Module(module) => module,
@@ -201,13 +219,6 @@ impl Modules {
                 )));
             }
         };
-        tracing::info!(
-            %cid,
-            wasm_bytes = wasm.len(),
-            code_bytes = code.len(),
-            elapsed = ?started.elapsed(),
-            "compiled a module"
-        );
         let prepared = PreparedModule::link(&self.linker, &module)
             .map_err(|e| ModuleError::Invalid(format!("failed to instantiate module: {e}")))?;
         Ok(self.insert(*cid, prepared, now))
@@ -255,11 +266,15 @@ async fn permit(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Modu
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ModuleError> + Send + 'static,
 ) -> Result<T, ModuleError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| {
-        Err(ModuleError::Unavailable(format!(
-            "the compiler failed: {e}"
-        )))
-    })
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(interrupted)
+}
+
+fn interrupted<T>(e: tokio::task::JoinError) -> Result<T, ModuleError> {
+    Err(ModuleError::Unavailable(format!(
+        "loading was interrupted: {e}"
+    )))
 }
 
 fn unavailable(e: std::io::Error) -> ModuleError {

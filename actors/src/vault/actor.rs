@@ -184,6 +184,20 @@ impl Handler<Lock> for Vault {
     }
 }
 
+/// Brings a vault down.
+#[cfg(test)]
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Crash;
+
+#[cfg(test)]
+impl Handler<Crash> for Vault {
+    type Result = ();
+    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
+        panic!("a test brings this vault down");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -374,6 +374,18 @@ mod tests {
     }
 
     #[actix::test]
+    async fn a_vault_that_panicked_is_replaced() {
+        let vaults = setup(VaultOptions::default());
+        let a = entry(&vaults, "aa");
+        let value = Zeroizing::new(b"v".to_vec());
+        let sealed = Arc::new(vaults.seal(&a, &secret("K"), &value).await.unwrap());
+        let (addr, _) = vaults.vault(&a.name);
+        assert!(addr.send(super::super::actor::Crash).await.is_err());
+        assert_eq!(vaults.open(&a, &secret("K"), &sealed).await, Ok(value));
+        assert_eq!(vaults.info()[0].restarts, 1);
+    }
+
+    #[actix::test]
     async fn stopped_vaults_answer_instead_of_hanging() {
         let vaults = setup(VaultOptions::default());
         let a = entry(&vaults, "aa");

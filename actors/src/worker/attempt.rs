@@ -183,7 +183,8 @@ impl<'a, 'b> Open<'a, 'b> {
         metrics.ended(end.status, request.trigger, end.took);
         let micros = u64::try_from(end.took.as_micros()).unwrap_or(u64::MAX);
         record(InvocationRecord {
-            id: uuid::Uuid::now_v7().to_string(),
+            // The journal gives it, in the order of writing.
+            id: String::new(),
             request_id: request.id.clone(),
             namespace: request.function.namespace.clone(),
             function: request.function.name.clone(),

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use orama_cluster::MetaStore;
-use orama_proto::ApiError;
+use orama_proto::function::FunctionVersion;
+use orama_proto::invocation::Principal;
+use orama_proto::{ApiError, FunctionName, Namespace};
 
 use super::admission::Admission;
 use super::attempt::{Attempts, Failure, Request};
@@ -30,19 +32,38 @@ pub(crate) struct Invoker {
 }
 
 impl Invoker {
+    /// The version that an invocation means, if the principal may have it.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `UNAUTHORIZED`, `FORBIDDEN`.
+    pub(crate) fn target(
+        &self,
+        principal: &Principal,
+        namespace: &Namespace,
+        name: &FunctionName,
+        version: Option<u64>,
+    ) -> Result<Arc<FunctionVersion>, ApiError> {
+        let function = router::resolve(&self.meta, namespace, name, version)?;
+        router::authorize(
+            principal,
+            &function.namespace,
+            &function.name,
+            &function.spec,
+        )?;
+        Ok(function)
+    }
+
     /// Runs a function on the calling thread, with its retries.
     ///
     /// # Errors
     /// What the client should see.
     pub(crate) async fn invoke(&self, invoke: Invoke) -> Result<Completed, ApiError> {
         let _request = self.admission.begin();
-        let function =
-            router::resolve(&self.meta, &invoke.namespace, &invoke.name, invoke.version)?;
-        router::authorize(
+        let function = self.target(
             &invoke.principal,
-            &function.namespace,
-            &function.name,
-            &function.spec,
+            &invoke.namespace,
+            &invoke.name,
+            invoke.version,
         )?;
         let request = Request {
             principal: router::seen_by_guest(&invoke.principal, &function.namespace),

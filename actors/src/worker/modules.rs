@@ -1,17 +1,19 @@
 //! A version's module, from wherever it is nearest: memory, the compiled
 //! cache on disk, or the blob and the compiler.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use orama_cluster::{BlobError, BlobStore};
 use orama_proto::ContentId;
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use super::turns::OneAtATime;
 use crate::runtime::{ModuleError, PreparedModule, Runtime};
 
+/// How long an invocation waits for its module. The work goes on without it.
+const LOAD_WITHIN: Duration = Duration::from_secs(30);
 /// Modules compiled at once outside a deploy; each may hold a whole blob in memory.
 const COMPILE_AT_ONCE: usize = 2;
 
@@ -22,13 +24,15 @@ pub(crate) enum LoadError {
     Blob(#[from] BlobError),
     #[error(transparent)]
     Module(#[from] ModuleError),
+    #[error("it is still being loaded after {} seconds", LOAD_WITHIN.as_secs())]
+    Late,
 }
 
 /// Finds modules.
 pub(crate) struct Modules {
     runtime: Runtime,
     blobs: BlobStore,
-    loading: OneAtATime,
+    loading: OneAtATime<ContentId>,
     compiling: Semaphore,
 }
 
@@ -50,9 +54,15 @@ impl Modules {
         if let Some(module) = self.runtime.loaded(&cid) {
             return Ok(module);
         }
+        let find = self.find(cid);
+        tokio::time::timeout(LOAD_WITHIN, find)
+            .await
+            .unwrap_or(Err(LoadError::Late))
+    }
+
+    async fn find(&self, cid: ContentId) -> Result<Arc<PreparedModule>, LoadError> {
         let turn = self.loading.enter(cid);
-        // Nobody closes the gate, and then going on is right as well.
-        let _turn = turn.gate.acquire().await;
+        let _turn = turn.taken().await;
         // Whoever was first may have loaded it meanwhile.
         if let Some(module) = self.runtime.loaded(&cid) {
             return Ok(module);
@@ -63,63 +73,5 @@ impl Modules {
         let _place = self.compiling.acquire().await;
         let wasm: Bytes = self.blobs.get(cid).await?;
         Ok(self.runtime.prepare(cid, wasm).await?)
-    }
-}
-
-/// One loader per module; the others wait for it. Entries exist only while
-/// somebody loads or waits.
-#[derive(Default)]
-struct OneAtATime(Mutex<HashMap<ContentId, Arc<Semaphore>>>);
-
-impl OneAtATime {
-    fn enter(&self, cid: ContentId) -> Turn<'_> {
-        let mut gates = self.0.lock();
-        let gate = gates
-            .entry(cid)
-            .or_insert_with(|| Arc::new(Semaphore::new(1)));
-        Turn {
-            gate: Arc::clone(gate),
-            gates: self,
-            cid,
-        }
-    }
-}
-
-struct Turn<'a> {
-    gate: Arc<Semaphore>,
-    gates: &'a OneAtATime,
-    cid: ContentId,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let mut gates = self.gates.0.lock();
-        // The map's and this one: nobody else is interested any more.
-        if Arc::strong_count(&self.gate) <= 2 {
-            gates.remove(&self.cid);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn loaders_take_turns_and_leave_nothing_behind() {
-        let gates = OneAtATime::default();
-        let (a, b) = (ContentId::of(b"a"), ContentId::of(b"b"));
-        let first = gates.enter(a);
-        let permit = first.gate.acquire().await.unwrap();
-        let second = gates.enter(a);
-        assert!(second.gate.try_acquire().is_err());
-        let other = gates.enter(b);
-        assert!(other.gate.try_acquire().is_ok());
-        assert_eq!(gates.0.lock().len(), 2);
-        drop(permit);
-        drop(first);
-        assert!(second.gate.try_acquire().is_ok());
-        drop((second, other));
-        assert!(gates.0.lock().is_empty());
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use orama_actors::platform::{Completed, Deploy, Invoke, StartError};
+use orama_actors::runtime::Compiler;
 use orama_actors::vault::MasterKeys;
 use orama_actors::{Platform, PlatformOptions};
 use orama_cluster::{BlobStore, DataDir, JournalQuery, JournalStore, MetaOptions, MetaStore};
@@ -73,6 +74,7 @@ impl Node {
         let journal = JournalStore::open(&dir.journal()).unwrap();
         let options = PlatformOptions {
             compiled_dir: dir.compiled(),
+            compiler: Compiler::Here,
             master_keys: MasterKeys::parse(&settings.master_keys).unwrap(),
             admin_token: Zeroizing::new(ADMIN.to_owned()),
             max_running: settings.max_running,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use orama_actors::runtime::Compiler;
 use orama_actors::vault::MasterKeys;
 use orama_actors::{Platform, PlatformOptions};
 use orama_cluster::{BlobStore, DataDir, JournalStore, MetaOptions, MetaStore};
@@ -113,6 +114,7 @@ async fn start(mut config: Config) -> anyhow::Result<Running> {
     let journal = JournalStore::open(&dir.journal()).map_err(plain)?;
     let options = PlatformOptions {
         compiled_dir: dir.compiled(),
+        compiler: Compiler::this_program(),
         master_keys,
         admin_token: admin_token.expose().clone(),
         max_running: config.max_running,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use actix_web::error::PayloadError;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use orama_proto::limits::{KIB, MIB};
@@ -23,7 +23,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// How long a request may wait for a share of the budget.
 const BUDGET_WAIT: Duration = Duration::from_secs(10);
 /// Bodies up to this size are not counted: the number of connections bounds them.
-const UNCOUNTED_BYTES: usize = 16 * KIB;
+pub(crate) const UNCOUNTED_BYTES: usize = 16 * KIB;
 
 /// Memory that request bodies may take together.
 pub(crate) struct Budget {
@@ -45,13 +45,10 @@ impl Budget {
     ///
     /// # Errors
     /// 503 when none became free.
-    pub(crate) async fn take(&self, bytes: usize) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
-        if bytes <= UNCOUNTED_BYTES {
-            return Ok(None);
-        }
+    pub(crate) async fn take(&self, bytes: usize) -> Result<SemaphorePermit<'_>, ApiError> {
         let kib = u32::try_from(bytes.div_ceil(KIB).min(self.total_kib)).unwrap_or(u32::MAX);
         match timeout(BUDGET_WAIT, self.shares.acquire_many(kib)).await {
-            Ok(Ok(permit)) => Ok(Some(permit)),
+            Ok(Ok(permit)) => Ok(permit),
             _ => Err(ApiError::new(
                 ErrorCode::ServiceUnavailable,
                 "too many large requests at once; try again",
@@ -64,6 +61,16 @@ impl Budget {
 /// What `Content-Length` announces.
 pub(crate) fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The most bytes a body may turn out to have.
+pub(crate) fn expected(headers: &HeaderMap, limit: usize) -> usize {
+    match announced(headers) {
+        Some(bytes) => bytes.min(limit),
+        None if headers.contains_key(TRANSFER_ENCODING) => limit,
+        // Neither length nor chunks: there is no body.
+        None => 0,
+    }
 }
 
 /// Reads a body of at most `limit` bytes. A body that came in one piece is handed on as it is.
@@ -266,11 +273,10 @@ mod tests {
     async fn the_budget_bounds_large_bodies() {
         let budget = Budget::new(64 * KIB);
         let held = budget.take(60 * KIB).await.unwrap();
-        assert!(budget.take(UNCOUNTED_BYTES).await.unwrap().is_none());
         assert!(budget.shares.try_acquire_many(5).is_err());
         drop(held);
         // More than the whole budget is as much as the whole budget.
-        assert!(budget.take(1024 * KIB).await.unwrap().is_some());
+        assert!(budget.take(1024 * KIB).await.is_ok());
     }
 
     #[test]

@@ -3,12 +3,14 @@
 //!
 //! Generic over what lies behind, so that all of it is tested without a node.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::http::Method;
 use actix_web::http::header::{ALLOW, HOST, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
+use futures::FutureExt;
 use orama_proto::invocation::Principal;
 use orama_proto::{ApiError, ErrorCode, Namespace, RequestId};
 
@@ -127,9 +129,12 @@ impl<B: Backend> Front<B> {
         let mut response = if request.method() == Method::OPTIONS {
             respond::preflight()
         } else {
-            match self.route(request, body, &request_id, &mut place).await {
-                Ok(response) => response,
-                Err(error) => respond::error(error, &request_id),
+            let routed = self.route(request, body, &request_id, &mut place);
+            // A panic costs the request that met it an answer of its own, and nobody else anything.
+            match AssertUnwindSafe(routed).catch_unwind().await {
+                Ok(Ok(response)) => response,
+                Ok(Err(error)) => respond::error(error, &request_id),
+                Err(_) => respond::error(panicked(&request_id), &request_id),
             }
         };
         respond::finish(response.headers_mut(), &request_id, head.path());
@@ -245,6 +250,15 @@ impl<B: Backend> Front<B> {
         }
         Ok((principal, selected))
     }
+}
+
+fn panicked(request_id: &RequestId) -> ApiError {
+    // The panic hook has told where and why.
+    tracing::error!(%request_id, "a request was ended by a panic");
+    ApiError::new(
+        ErrorCode::Internal,
+        "an internal error; the node's log has the cause",
+    )
 }
 
 /// Whether the caller manages a namespace.

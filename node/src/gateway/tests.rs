@@ -84,6 +84,9 @@ impl Backend for Fake {
                     .map_err(|_| ApiError::not_found("nobody opened the gate"))?;
                 respond::ok(&"waited")
             }
+            Endpoint::WhoAmI if call.request.query_string() == "panic" => {
+                panic!("a test makes the handler panic")
+            }
             Endpoint::Actors => Err(ApiError::new(ErrorCode::RateLimited, "slow down").after(1.5)),
             _ => respond::ok(&format!("{:?} {:?}", call.principal, call.host_namespace)),
         }
@@ -265,6 +268,12 @@ async fn the_host_must_agree_with_the_credential() {
     assert_eq!(answer.error().code, ErrorCode::Forbidden);
     let two = request().insert_header(("x-api-key", "key-other"));
     assert_eq!(send(two).await.error().code, ErrorCode::Forbidden);
+}
+
+#[actix_web::test]
+async fn a_panic_gets_the_envelope() {
+    let answer = send(TestRequest::get().uri("/v1/auth/whoami?panic")).await;
+    assert_eq!(answer.error().code, ErrorCode::Internal);
 }
 
 #[actix_web::test]

@@ -15,7 +15,9 @@ use orama_proto::{ContentId, FunctionName, Namespace, RequestId, SecretName, Tim
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use super::{BoxFuture, Call, HostServices, Outcome, PreparedModule, Runtime, RuntimeOptions};
+use super::{
+    BoxFuture, Call, Compiler, HostServices, Outcome, PreparedModule, Runtime, RuntimeOptions,
+};
 
 /// A runtime on a directory of its own.
 pub(crate) struct Node {
@@ -34,6 +36,7 @@ impl Node {
         let registry = prometheus::Registry::new();
         let options = RuntimeOptions {
             compiled_dir: dir.path().join("compiled"),
+            compiler: Compiler::Here,
             max_instances: instances,
             max_loaded_modules: loaded,
         };

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::ensure;
 use bytes::Bytes;
-use orama_actors::runtime::{BoxFuture, Call, HostServices, Runtime, RuntimeOptions};
+use orama_actors::runtime::{BoxFuture, Call, Compiler, HostServices, Runtime, RuntimeOptions};
 use orama_benches::figures::{Latencies, shown};
 use orama_proto::function::{FunctionSpec, FunctionStatus, FunctionVersion};
 use orama_proto::invocation::{Principal, Trigger};
@@ -66,6 +66,7 @@ async fn measure(wasm: Vec<u8>, calls: usize) -> anyhow::Result<Latencies> {
     let dir = tempfile::tempdir()?;
     let options = RuntimeOptions {
         compiled_dir: dir.path().to_owned(),
+        compiler: Compiler::Here,
         max_instances: 1_000,
         max_loaded_modules: 16,
     };

@@ -18,17 +18,6 @@ use crate::gateway::body::{self, parse_json};
 use crate::gateway::front::Call;
 use crate::gateway::respond;
 
-/// Longest label of a key.
-const LABEL_MAX_CHARS: usize = 128;
-/// Longest life of a token: a day.
-const TOKEN_LIFE_MAX_SECS: u64 = 24 * 3600;
-/// Longest subject of a token.
-const SUBJECT_MAX_CHARS: usize = 256;
-/// Custom claims of a token (CONTRACT 6.2).
-const CLAIMS_MAX: usize = 16;
-/// Their names and values together, bytes.
-const CLAIMS_MAX_BYTES: usize = 4096;
-
 #[derive(Serialize)]
 struct ActorList {
     actors: Vec<ActorInfo>,
@@ -98,11 +87,6 @@ impl Api {
         } else {
             parse_json("key", &body)?
         };
-        if asked.label.chars().count() > LABEL_MAX_CHARS {
-            return Err(ApiError::validation(format!(
-                "label is too long: the limit is {LABEL_MAX_CHARS} characters"
-            )));
-        }
         let (record, key) = self
             .platform
             .create_key(&call.request_id, &namespace, &asked.label)
@@ -128,7 +112,6 @@ impl Api {
     pub(super) async fn create_token(&self, call: Call) -> Result<HttpResponse, ApiError> {
         let namespace = self.existing(&call)?;
         let asked: CreateTokenRequest = body_of(call, "token").await?;
-        check_token(&asked)?;
         let life = asked.expires_in.unwrap_or(TOKEN_LIFE_SECS);
         let token = self.platform.mint_token(
             &namespace,
@@ -183,27 +166,4 @@ async fn body_of<T: serde::de::DeserializeOwned>(
     body::refuse_encoding(call.request.headers())?;
     let body = call.read(JSON_BODY_MAX_BYTES, "the request body").await?;
     parse_json(what, &body)
-}
-
-fn check_token(asked: &CreateTokenRequest) -> Result<(), ApiError> {
-    let subject = asked.subject.chars().count();
-    if subject == 0 || subject > SUBJECT_MAX_CHARS {
-        return Err(ApiError::validation(format!(
-            "subject must have 1 to {SUBJECT_MAX_CHARS} characters"
-        )));
-    }
-    if let Some(life) = asked.expires_in
-        && !(1..=TOKEN_LIFE_MAX_SECS).contains(&life)
-    {
-        return Err(ApiError::validation(format!(
-            "expires_in must be between 1 and {TOKEN_LIFE_MAX_SECS} seconds (got {life})"
-        )));
-    }
-    let bytes: usize = asked.custom.iter().map(|(k, v)| k.len() + v.len()).sum();
-    if asked.custom.len() > CLAIMS_MAX || bytes > CLAIMS_MAX_BYTES {
-        return Err(ApiError::validation(format!(
-            "custom may hold {CLAIMS_MAX} claims and {CLAIMS_MAX_BYTES} bytes"
-        )));
-    }
-    Ok(())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
+use orama_actors::identity::mask_key;
 use orama_proto::ApiError;
 use orama_proto::api::{TokenResponse, WhoAmI};
 use orama_proto::invocation::Principal;
@@ -15,8 +16,6 @@ use crate::gateway::respond;
 
 /// Life of a token, seconds (CONTRACT 6.1).
 pub(super) const TOKEN_LIFE_SECS: u64 = 900;
-/// How much of a key `whoami` shows: the prefix and enough to tell two apart.
-const KEY_SHOWN_CHARS: usize = 7;
 
 impl Api {
     pub(super) fn who_am_i(&self, call: &Call) -> Result<HttpResponse, ApiError> {
@@ -34,7 +33,7 @@ impl Api {
             Principal::Anonymous | Principal::System => WhoAmI::default(),
             Principal::Admin => known("admin"),
             Principal::ApiKey { .. } => WhoAmI {
-                api_key: Some(mask(given)),
+                api_key: Some(mask_key(given)),
                 ..known("api_key")
             },
             Principal::Jwt { subject, .. } => WhoAmI {
@@ -72,10 +71,4 @@ pub(super) fn token_response(token: &str, expires_in: u64, namespace: &str) -> T
         expires_in,
         namespace: namespace.to_owned(),
     }
-}
-
-fn mask(key: &str) -> String {
-    let mut shown: String = key.chars().take(KEY_SHOWN_CHARS).collect();
-    shown.push('…');
-    shown
 }

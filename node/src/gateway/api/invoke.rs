@@ -32,14 +32,21 @@ impl Api {
             }
         };
         let (namespace, function) = target;
-        let announced = body::announced(call.request.headers());
-        let size = announced
-            .unwrap_or(INVOKE_BODY_MAX_BYTES)
-            .min(INVOKE_BODY_MAX_BYTES);
-        let _share = match call.request.headers().contains_key("transfer-encoding") {
-            // Neither length nor chunks: there is no body.
-            false if announced.is_none() => None,
-            _ => self.bodies.take(size).await?,
+        let _share = match body::expected(call.request.headers(), INVOKE_BODY_MAX_BYTES) {
+            0..=body::UNCOUNTED_BYTES => None,
+            size => {
+                // Room for large bodies is for those who may send one.
+                if let Err(error) = self.platform.may_invoke(
+                    &call.principal,
+                    &namespace,
+                    &function.name,
+                    function.version,
+                ) {
+                    body::drain(&mut call.body).await;
+                    return Err(error);
+                }
+                Some(self.bodies.take(size).await?)
+            }
         };
         let input = call.read(INVOKE_BODY_MAX_BYTES, "the request body").await?;
         let completed = self

@@ -2,7 +2,7 @@
 
 use actix_web::HttpResponse;
 use orama_proto::api::{SecretList, SetSecretRequest};
-use orama_proto::limits::{JSON_BODY_MAX_BYTES, SECRET_VALUE_MAX_BYTES};
+use orama_proto::limits::JSON_BODY_MAX_BYTES;
 use orama_proto::{ApiError, SecretName};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -36,12 +36,6 @@ impl Api {
         let value = Zeroizing::new(asked.value.into_bytes());
         if asked.name.is_empty() {
             return Err(ApiError::validation("secret name required"));
-        }
-        if value.is_empty() {
-            return Err(ApiError::validation("secret value required"));
-        }
-        if value.len() > SECRET_VALUE_MAX_BYTES {
-            return Err(body::too_large("the secret value", SECRET_VALUE_MAX_BYTES));
         }
         let name = SecretName::parse(&asked.name)?;
         self.platform

@@ -53,7 +53,7 @@ pub(crate) struct Form<'a> {
     /// The module's bytes, not looked into.
     pub(crate) wasm: Bytes,
     /// Held as long as the bytes.
-    pub(crate) _share: Option<SemaphorePermit<'a>>,
+    pub(crate) _share: SemaphorePermit<'a>,
 }
 
 /// Reads a deploy form for a namespace.
