@@ -187,8 +187,13 @@ fn take_lock(dir: &Path) -> Result<File, DataDirError> {
         }
         Err(TryLockError::Error(e)) => return Err(io(e)),
     }
-    file.set_len(0).map_err(io)?;
-    writeln!(file, "{}", std::process::id()).map_err(io)?;
+    // The lock is what counts. A full disk must not keep a node from starting.
+    if let Err(error) = file
+        .set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+    {
+        tracing::warn!(path = %path.display(), %error, "the pid cannot be written");
+    }
     Ok(file)
 }
 

@@ -5,10 +5,12 @@
 pub mod blobs;
 pub mod consensus;
 pub mod data_dir;
+mod disk;
 pub mod journal;
 pub mod meta;
 
 pub use blobs::{BlobError, BlobStore};
 pub use data_dir::{DataDir, DataDirError};
+pub use disk::room_for_bulk;
 pub use journal::{JournalError, JournalQuery, JournalStats, JournalStore};
 pub use meta::{MetaOptions, MetaStore, NamespaceEntry, OpenError, ProposeError};

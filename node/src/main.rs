@@ -12,6 +12,10 @@ use std::process::ExitCode;
 
 use orama_actors::runtime::{COMPILE_ARGUMENT, compile_stdin};
 
+/// Chosen by measurement: see benches/RESULTS.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // A node compiles modules by starting this program with this word; nobody types it.
     if std::env::args_os()

@@ -476,7 +476,7 @@ fn large(mib: usize, seed: u64) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_the_deploy_and_loses_nothing() {
     let mount = tempfile::tempdir().unwrap();
-    let disk = SmallDisk::new(mount.path().join("disk"), 96);
+    let disk = SmallDisk::new(mount.path().join("disk"), 192);
     let mut node = Node::builder()
         .data_dir(disk.0.join("data"))
         .allow_error("space")

@@ -102,7 +102,13 @@ impl Cache {
     }
 
     /// Stores machine code; when this returns it survives a power cut.
+    ///
+    /// # Errors
+    /// Also when the metadata would not be left its room on the disk.
     pub(crate) fn store(&self, cid: &ContentId, code: &[u8]) -> io::Result<()> {
+        if !orama_cluster::room_for_bulk(&self.dir, code.len() as u64) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let mut hash = Xxh3::new();
         hash.update(code);
         let check = Check {

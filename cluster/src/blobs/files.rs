@@ -11,10 +11,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use orama_proto::ContentId;
 use parking_lot::{Mutex, MutexGuard};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 use super::metrics::Metrics;
 use super::{BLOB_MAX_BYTES, BlobError, CORRUPT_KEPT};
 use crate::data_dir::{make_dir, sync_dir};
+use crate::disk::leaves;
 
 /// Enough that two blobs in use at once seldom share a lock.
 const STRIPES: usize = 64;
@@ -26,15 +29,22 @@ pub(super) struct Files {
     /// Whoever writes, sets aside or removes a blob's file holds its lock, so
     /// that each sees the file as the one before left it.
     stripes: Vec<Mutex<()>>,
+    /// What stays free on the disk.
+    reserve: u64,
+    /// Held while room is looked for and taken, so that writers that come
+    /// together do not all count on the same room.
+    room: Mutex<()>,
     /// Counts temporary files, so that no two writers share one.
     next_temp: AtomicU64,
     metrics: Metrics,
 }
 
 impl Files {
-    pub(super) fn open(dir: &Path, metrics: Metrics) -> io::Result<Self> {
+    pub(super) fn open(dir: &Path, reserve: u64, metrics: Metrics) -> io::Result<Self> {
         let files = Self {
             dir: dir.to_owned(),
+            reserve,
+            room: Mutex::new(()),
             stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
             next_temp: AtomicU64::new(0),
             metrics,
@@ -88,19 +98,45 @@ impl Files {
             Ok(there) => self
                 .set_aside(cid, &path, &format!("hashes to {}", ContentId::of(&there)))
                 .map_err(failed)?,
-            Err(e) => self
+            Err(e) if is_damage(&e) => self
                 .set_aside(cid, &path, &format!("cannot be read: {e}"))
                 .map_err(failed)?,
+            // Out of descriptors or memory, not permitted: the blob may be whole.
+            Err(e) => return Err(failed(e)),
         }
         let number = self.next_temp.fetch_add(1, Ordering::Relaxed);
         let temp = self.temp_dir().join(number.to_string());
-        let written = write_synced(&temp, bytes).and_then(|()| self.publish(&temp, &path, shard));
+        let written = self
+            .begin(&temp, bytes.len() as u64)
+            .and_then(|file| write_synced(file, bytes))
+            .and_then(|()| self.publish(&temp, &path, shard));
         if let Err(e) = written {
             // Fails when the rename was done already; then the blob is whole and merely unwanted.
             let _ = fs::remove_file(&temp);
             return Err(failed(e));
         }
         Ok(true)
+    }
+
+    /// Makes a temporary file with room for `bytes`, if the reserve stays.
+    fn begin(&self, temp: &Path, bytes: u64) -> io::Result<File> {
+        let _held = self.room.lock();
+        if !leaves(&self.dir, bytes, self.reserve) {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(temp)?;
+        if bytes > 0 {
+            match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+                // Not every file system can; then others may count on this room too.
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(file)
     }
 
     fn publish(&self, temp: &Path, path: &Path, shard: &Path) -> io::Result<()> {
@@ -228,12 +264,14 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+/// Whether a failed read says something about the file: a sector that cannot
+/// be read, or something else under its name.
+fn is_damage(error: &io::Error) -> bool {
+    let disk = Some(Errno::IO.raw_os_error());
+    error.raw_os_error() == disk || error.kind() == ErrorKind::IsADirectory
+}
+
+fn write_synced(mut file: File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()
 }

@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 
 use self::files::Files;
 use self::metrics::Metrics;
+use crate::disk::BULK_RESERVED_BYTES;
 
 /// Largest blob: twice the largest module.
 pub const BLOB_MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -70,9 +71,17 @@ impl BlobStore {
     /// # Errors
     /// When the directory cannot be made or read, or the metrics are registered already.
     pub fn open(dir: &Path, registry: &prometheus::Registry) -> Result<Self, std::io::Error> {
+        Self::open_with(dir, BULK_RESERVED_BYTES, registry)
+    }
+
+    fn open_with(
+        dir: &Path,
+        reserve: u64,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, std::io::Error> {
         let metrics = Metrics::register(registry).map_err(io::Error::other)?;
         Ok(Self {
-            files: Arc::new(Files::open(dir, metrics.clone())?),
+            files: Arc::new(Files::open(dir, reserve, metrics.clone())?),
             permits: Arc::new(Semaphore::new(BLOB_CONCURRENCY)),
             metrics,
         })

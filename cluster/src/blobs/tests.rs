@@ -207,7 +207,7 @@ async fn an_oversized_blob_is_refused_and_an_oversized_file_is_corrupt() {
 #[tokio::test]
 async fn a_full_disk_is_named_and_nothing_is_left_behind() {
     let disk = SmallDisk::mount(1024);
-    let store = BlobStore::open(disk.path(), &Registry::new()).unwrap();
+    let store = BlobStore::open_with(disk.path(), 0, &Registry::new()).unwrap();
     let small = store.put(vec![1; 100_000].into()).await.unwrap();
     let big = Bytes::from(vec![2; 2_000_000]);
     let cid = ContentId::of(&big);
@@ -281,4 +281,50 @@ async fn a_sweep_never_takes_what_a_put_has_just_answered_for() {
         swept.unwrap();
         assert_eq!(place.store.get(put.unwrap()).await.unwrap(), bytes);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blobs_that_come_together_leave_the_metadata_its_room() {
+    let disk = SmallDisk::mount(96 << 10);
+    let free = || {
+        let stat = rustix::fs::statvfs(disk.path()).unwrap();
+        stat.f_bavail * stat.f_frsize
+    };
+    let store = BlobStore::open(disk.path(), &Registry::new()).unwrap();
+    let mut puts = tokio::task::JoinSet::new();
+    for n in 0..8 {
+        let store = store.clone();
+        puts.spawn(async move { store.put(vec![n; 6 << 20].into()).await });
+    }
+    let mut least = u64::MAX;
+    let mut stored = 0;
+    while let Some(done) = puts.join_next().await {
+        least = least.min(free());
+        match done.unwrap() {
+            Ok(_) => stored += 1,
+            Err(error) => assert!(matches!(error, BlobError::Full(_)), "{error}"),
+        }
+    }
+    assert_eq!(stored, 5, "what fits above the reserve");
+    assert!(
+        least >= crate::disk::BULK_RESERVED_BYTES,
+        "{least} bytes left"
+    );
+}
+
+#[tokio::test]
+async fn a_blob_that_cannot_be_opened_now_is_not_set_aside() {
+    let place = place();
+    let bytes = Bytes::from_static(b"module");
+    let cid = place.store.put(bytes.clone()).await.unwrap();
+    let file = place.file(cid);
+    // Stands for every passing reason, such as being out of descriptors.
+    let elsewhere = file.with_extension("elsewhere");
+    fs::rename(&file, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&file, &file).unwrap();
+    let refused = place.store.put(bytes.clone()).await;
+    assert!(matches!(refused, Err(BlobError::Io { .. })), "{refused:?}");
+    assert!(place.names("corrupt").is_empty());
+    fs::rename(&elsewhere, &file).unwrap();
+    assert_eq!(place.store.get(cid).await.unwrap(), bytes);
 }

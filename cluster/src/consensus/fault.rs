@@ -33,6 +33,16 @@ pub enum StorageFault {
         /// What was found.
         what: String,
     },
+    /// The log's file is gone, and what was made after it is there.
+    #[error(
+        "the Raft log {path} is gone, but {witness} is there: acknowledged changes are missing with it, so this node will not start without it; restore the file from a backup"
+    )]
+    LogMissing {
+        /// The log's file.
+        path: PathBuf,
+        /// What proves that there was one.
+        witness: PathBuf,
+    },
     /// One record of the log does not verify.
     #[error("the Raft log of group {group} is damaged: {record}: {what}")]
     LogRecord {

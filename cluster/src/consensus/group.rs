@@ -1,25 +1,28 @@
 //! One Raft group of this node, with nothing of openraft to be seen.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{Config, Raft, ServerState, SnapshotPolicy};
+use openraft::storage::RaftLogStorageExt;
+use openraft::{Config, EntryPayload, Membership, Raft, ServerState, SnapshotPolicy};
 use orama_proto::{GroupId, NodeId};
 use tokio::sync::watch;
 
-use super::disk;
 use super::fault::{Halt, HaltReason, StorageFault};
-use super::log::RaftLog;
+use super::log::{GroupLog, RaftLog};
 use super::machine::{GroupMachine, Machine, Published};
 use super::metrics::Metrics;
 use super::network::NoPeers;
-use super::recover::{Paths, Recovered, recover};
+use super::recover::{Paths, Recovered, recover, refuse_lost_log};
 use super::state::StateDb;
-use super::types::{Command, Types};
+use super::types::{Command, Position, RaftEntry, Types};
+use crate::disk;
 
 /// A proposal is at most so large.
 pub(crate) const ENTRY_MAX_BYTES: usize = 1 << 20;
@@ -27,13 +30,16 @@ pub(crate) const ENTRY_MAX_BYTES: usize = 1 << 20;
 const LEADER_WAIT: Duration = Duration::from_secs(5);
 /// Proposals that openraft queues; further ones wait.
 const QUEUE: u64 = 4096;
+/// A snapshot is made after so many bytes of commands too: large ones would
+/// otherwise leave a log that takes seconds to verify at the next start.
+const SNAPSHOT_BYTES: u64 = 64 << 20;
 /// Pause before a file that an earlier handle of this process still holds is tried again.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// How a group behaves.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupOptions {
-    /// A snapshot is made after so many entries.
+    /// A snapshot is made after so many entries, or 64 MiB of them.
     pub(crate) snapshot_every: u64,
     /// Opening fails when the group has no leader after this long.
     pub(crate) ready_within: Duration,
@@ -109,6 +115,7 @@ async fn open_storage(
     loop {
         let (paths, machine, metrics) = (paths.clone(), Arc::clone(machine), metrics.clone());
         let work = move || {
+            refuse_lost_log(&paths)?;
             let log = RaftLog::open(&paths.log, &metrics)?;
             let recovered = recover(&paths, id, node, &log, machine.as_ref())?;
             Ok((log, recovered))
@@ -126,6 +133,28 @@ async fn open_storage(
             other => return other,
         }
     }
+}
+
+/// Begins the log of a new group: the entry that makes this node its only member.
+///
+/// `Raft::initialize` writes the same one, but stands for election before it is
+/// on disk, and so warns of its own message at most first starts. And a node that
+/// dies between entry and election leaves just this, which every start can take up.
+pub(super) async fn begin(mut log: GroupLog, node: NodeId) -> io::Result<()> {
+    let members = BTreeSet::from([node.0]);
+    let first = Position {
+        term: 0,
+        leader: node.0,
+        index: 0,
+    };
+    let entry = RaftEntry {
+        log_id: first.into(),
+        payload: EntryPayload::Membership(Membership::new_with_defaults(
+            vec![members.clone()],
+            members,
+        )),
+    };
+    log.blocking_append([entry]).await.map_err(io::Error::other)
 }
 
 fn config(id: GroupId, options: &GroupOptions) -> Result<Arc<Config>, StorageFault> {
@@ -154,6 +183,18 @@ fn config(id: GroupId, options: &GroupOptions) -> Result<Arc<Config>, StorageFau
     })
 }
 
+/// A group that stopped for lack of room does not go on by itself.
+fn full(room_again: bool) -> ProposeFault {
+    if room_again {
+        ProposeFault::Stopped(
+            "the disk was full when the log was written; there is room again: restart the node"
+                .into(),
+        )
+    } else {
+        ProposeFault::Full
+    }
+}
+
 impl Group {
     /// Opens the group's storage and starts it; answers when it leads and has
     /// applied everything its log held.
@@ -172,9 +213,15 @@ impl Group {
             let labels = [id.to_string()];
             metrics.rebuilds.with_label_values(&labels).inc();
         }
-        let pristine = recovered.log.is_pristine();
+        let failed = |what: String| OpenFault::Storage(StorageFault::Start { group: id, what });
+        let mut alone = recovered.state.membership.is_sole_voter(node);
+        if recovered.log.is_pristine() {
+            begin(recovered.log.clone(), node)
+                .await
+                .map_err(|e| failed(e.to_string()))?;
+            alone = true;
+        }
         let (_, last) = recovered.log.ends();
-        let alone = recovered.state.membership.is_sole_voter(node);
         let published = Arc::<Published>::default();
         let halt = HaltReason::default();
         let state = recovered.state.db();
@@ -190,23 +237,16 @@ impl Group {
             metrics: metrics.clone(),
         };
         machine.publish();
-        let failed = |what: String| OpenFault::Storage(StorageFault::Start { group: id, what });
         let config = config(id, options)?;
         let raft = Raft::new(node.0, config, NoPeers, recovered.log, machine)
             .await
             .map_err(|e| failed(e.to_string()))?;
-        if pristine {
-            raft.initialize(BTreeSet::from([node.0]))
-                .await
-                .map_err(|e| failed(e.to_string()))?;
-        } else {
-            // Alone there is nobody to wait for. With peers the others refuse
-            // while they hear a leader (pre-vote), and nothing is disturbed.
-            raft.trigger()
-                .elect(!alone)
-                .await
-                .map_err(|e| failed(e.to_string()))?;
-        }
+        // Alone there is nobody to wait for. With peers the others refuse
+        // while they hear a leader (pre-vote), and nothing is disturbed.
+        raft.trigger()
+            .elect(!alone)
+            .await
+            .map_err(|e| failed(e.to_string()))?;
         let inner = Inner {
             id,
             raft,
@@ -267,6 +307,8 @@ impl Group {
         let mut changes = self.inner.raft.metrics();
         let metrics = self.inner.metrics.clone();
         let group = self.inner.id.to_string();
+        // The task must not keep alive what it watches.
+        let inner = Arc::downgrade(&self.inner);
         tokio::spawn(async move {
             let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
             loop {
@@ -288,6 +330,13 @@ impl Group {
                         .with_label_values(&labels)
                         .set(number(now.current_term));
                 }
+                // Answers at once; one that is under way is not begun again.
+                if let Some(inner) = inner.upgrade()
+                    && inner.published.unsaved.load(Ordering::Relaxed) >= SNAPSHOT_BYTES
+                    && let Err(error) = inner.raft.trigger().snapshot().await
+                {
+                    tracing::debug!(group, %error, "no snapshot");
+                }
                 // Ends with the group.
                 if changes.changed().await.is_err() {
                     return;
@@ -303,7 +352,7 @@ impl Group {
             .get()
             .or_else(|| self.inner.log.halt().get());
         match reason {
-            Some(Halt::Full) => ProposeFault::Full,
+            Some(Halt::Full) => full(disk::has_room(&self.inner.disk, 0)),
             Some(Halt::Broken(what)) => ProposeFault::Stopped(what.clone()),
             None => ProposeFault::Stopped(fallback.to_owned()),
         }
@@ -404,5 +453,17 @@ impl Group {
                 tracing::warn!(group = %self.inner.id, error = %error, "the state was not flushed");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_met_a_full_disk_says_when_it_needs_a_restart() {
+        assert!(matches!(full(false), ProposeFault::Full));
+        let text = full(true).to_string();
+        assert!(text.contains("restart"), "{text}");
     }
 }

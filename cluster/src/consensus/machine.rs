@@ -4,6 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{Stream, TryStreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
@@ -12,7 +13,6 @@ use orama_proto::GroupId;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::disk;
 use super::fault::HaltReason;
 use super::log::GroupLog;
 use super::metrics::Metrics;
@@ -22,6 +22,7 @@ use super::types::{
     MembershipRecord, Position, RaftEntry, RaftLogId, RaftMembership, RaftSnapshot,
     RaftSnapshotMeta, Reply, Types,
 };
+use crate::disk;
 
 /// So many entries go into one batch of the state at most.
 const BATCH_ENTRIES: usize = 512;
@@ -58,6 +59,8 @@ pub(crate) struct Published {
     pub(crate) applied: watch::Sender<u64>,
     /// Hash of the state, with the index it belongs to.
     pub(crate) hash: Mutex<u128>,
+    /// Bytes of commands applied since a snapshot was last begun or put off.
+    pub(crate) unsaved: AtomicU64,
 }
 
 impl Default for Published {
@@ -65,6 +68,7 @@ impl Default for Published {
         Self {
             applied: watch::Sender::new(0),
             hash: Mutex::new(0),
+            unsaved: AtomicU64::new(0),
         }
     }
 }
@@ -99,6 +103,7 @@ impl GroupMachine {
             snapshots: Arc::clone(&self.snapshots),
             log: self.log.clone(),
             db: self.state.db(),
+            halt: self.halt.clone(),
             metrics: self.metrics.clone(),
         }
     }
@@ -116,6 +121,8 @@ impl GroupMachine {
             let reply = match entry.payload {
                 EntryPayload::Blank => Reply::default(),
                 EntryPayload::Normal(command) => {
+                    let bytes = command.0.len() as u64;
+                    self.published.unsaved.fetch_add(bytes, Ordering::Relaxed);
                     let applied = self.machine.apply(&command.0).map_err(|what| {
                         let index = entry.log_id.index;
                         io::Error::other(format!("entry {index} cannot be applied: {what}"))
@@ -174,6 +181,7 @@ impl RaftStateMachine<Types> for GroupMachine {
     }
 
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        self.published.unsaved.store(0, Ordering::Relaxed);
         let pairs = self.state.pairs();
         if !force {
             let size: u64 = pairs.as_ref().map_or(0, |pairs| {
@@ -238,6 +246,7 @@ pub(crate) struct Builder {
     snapshots: Arc<SnapshotStore>,
     log: GroupLog,
     db: StateDb,
+    halt: HaltReason,
     metrics: Metrics,
 }
 
@@ -253,11 +262,17 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let (snapshots, db) = (Arc::clone(&self.snapshots), self.db.clone());
         let result = tokio::task::spawn_blocking(move || {
             // Keeps the replay after a crash short; nothing depends on it.
-            db.flush()?;
+            if let Err(error) = db.flush() {
+                tracing::warn!(%error, "the state was not flushed");
+            }
             snapshots.write(at, membership, &pairs)
         })
         .await
-        .map_err(io::Error::other)?;
+        .unwrap_or_else(|e| Err(io::Error::other(e)));
+        if let Err(error) = &result {
+            tracing::error!(group = %self.group, %error, "a snapshot cannot be written; the group stops");
+            self.halt.set_io(error);
+        }
         let outcome = if result.is_ok() { "built" } else { "failed" };
         let labels = [self.group.to_string(), outcome.into()];
         self.metrics.snapshots.with_label_values(&labels).inc();

@@ -5,7 +5,6 @@
 //! [`group::Group`] that commits bytes, and implements [`machine::Machine`].
 
 mod cell;
-mod disk;
 mod fault;
 mod group;
 mod log;
@@ -35,4 +34,12 @@ pub(crate) fn log_ends(path: &std::path::Path) -> (Option<u64>, Option<u64>) {
     let log = log::RaftLog::open(path, &metrics).unwrap();
     let (purged, last) = log.group(orama_proto::GroupId::META).unwrap().ends();
     (purged.map(|at| at.index), last.map(|at| at.index))
+}
+
+/// Waits until a group that was shut down has let go of the log's file.
+#[cfg(test)]
+pub(crate) async fn log_closed(path: &std::path::Path) {
+    while !log::RaftLog::is_closed(path) {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
 }

@@ -5,6 +5,7 @@
 //! it does not fit; the log itself is never repaired by guessing.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,6 +44,29 @@ struct Recovery<'a> {
     paths: &'a Paths,
     log: GroupLog,
     machine: &'a dyn Machine,
+}
+
+/// Refuses to begin a new log beside what an older one left. The log's file is
+/// made before anything else, so whatever else is there proves that there was one.
+pub(crate) fn refuse_lost_log(paths: &Paths) -> Result<(), StorageFault> {
+    let there = |path: &Path| path.try_exists().map_err(|e| StorageFault::io(path, e));
+    if there(&paths.log)? {
+        return Ok(());
+    }
+    for dir in [&paths.state, &paths.snapshots] {
+        let mut entries = match fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(StorageFault::io(dir, e)),
+        };
+        if let Some(entry) = entries.next() {
+            return Err(StorageFault::LogMissing {
+                path: paths.log.clone(),
+                witness: entry.map_err(|e| StorageFault::io(dir, e))?.path(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Opens a group's storage. Blocks.

@@ -82,6 +82,15 @@ fn damaged(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }
 
+/// Whether the error is about the contents. A sector that cannot be read is
+/// damage too: the other snapshot may do.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    ) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
 fn take(rest: &mut &[u8]) -> io::Result<Vec<u8>> {
     let cut = || damaged("a pair is cut off");
     let (length, after) = rest.split_first_chunk::<4>().ok_or_else(cut)?;
@@ -203,6 +212,8 @@ impl SnapshotStore {
                 continue;
             }
             match verify(&path) {
+                // Not being able to read a file says nothing about what is in it.
+                Err(e) if !is_damage(&e) => return Err(StorageFault::io(&path, e)),
                 Ok(header) if header.group == group.0 => kept.push(SnapshotFile {
                     path,
                     header: Arc::new(header),

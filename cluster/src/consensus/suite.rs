@@ -8,6 +8,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use orama_proto::{GroupId, NodeId};
 use tempfile::TempDir;
 
+use super::group::{Group, GroupOptions, begin};
 use super::log::{GroupLog, RaftLog};
 use super::machine::{Applied, GroupMachine, Machine, Published};
 use super::metrics::Metrics;
@@ -60,4 +61,37 @@ impl StoreBuilder<Types, GroupLog, GroupMachine, (TempDir, RaftLog)> for Stores 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn openrafts_storage_suite_passes() {
     Suite::test_all(Stores).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_that_ended_before_the_election_is_taken_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = Paths {
+        log: dir.path().join("raft").join("log.redb"),
+        state: dir.path().join("state"),
+        snapshots: dir.path().join("snapshots"),
+    };
+    let metrics = || Metrics::register(&prometheus::Registry::new()).unwrap();
+    let log = RaftLog::open(&paths.log, &metrics()).unwrap();
+    begin(log.group(GroupId(3)).unwrap(), NodeId(7))
+        .await
+        .unwrap();
+    log.close().await.unwrap();
+    drop(log);
+    let options = GroupOptions {
+        snapshot_every: 100,
+        ready_within: std::time::Duration::from_secs(10),
+    };
+    let group = Group::open(
+        &paths,
+        GroupId(3),
+        NodeId(7),
+        Arc::new(NoCommands),
+        &options,
+        metrics(),
+    )
+    .await
+    .unwrap();
+    assert_eq!(group.propose(vec![1]).await.unwrap().index, 2);
+    group.shutdown().await;
 }

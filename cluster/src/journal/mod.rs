@@ -9,7 +9,7 @@ mod tables;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +20,7 @@ use redb::{Database, ReadableDatabase};
 
 use self::file::{Fault, JournalFile};
 use self::tables::{Head, Totals, Write};
+use crate::disk::{BULK_RESERVED_BYTES, leaves};
 
 /// Stored bytes of one function's records; an append removes the oldest beyond it.
 pub const FUNCTION_MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -34,7 +35,7 @@ pub enum JournalError {
     /// The engine refused.
     #[error("journal: {0}")]
     Storage(String),
-    /// The disk is full.
+    /// The disk is full, or so full that the rest is kept for the metadata.
     #[error("journal: no space left")]
     Full,
 }
@@ -78,6 +79,9 @@ pub struct JournalStore {
 #[derive(Debug)]
 struct Inner {
     file: JournalFile,
+    /// Where it lies, and what stays free there.
+    dir: PathBuf,
+    reserve: u64,
     unreadable: AtomicU64,
 }
 
@@ -89,9 +93,15 @@ impl JournalStore {
     /// # Errors
     /// When neither works, or another process has the file open.
     pub fn open(file: &Path) -> Result<Self, JournalError> {
+        Self::open_with(file, BULK_RESERVED_BYTES)
+    }
+
+    fn open_with(file: &Path, reserve: u64) -> Result<Self, JournalError> {
         Ok(Self {
             inner: Arc::new(Inner {
                 file: JournalFile::open(file)?,
+                dir: file.parent().unwrap_or(Path::new(".")).to_owned(),
+                reserve,
                 unreadable: AtomicU64::new(0),
             }),
         })
@@ -110,6 +120,10 @@ impl JournalStore {
             .iter()
             .map(Row::of)
             .collect::<Result<Vec<_>, JournalError>>()?;
+        let bytes = rows.iter().map(|row| row.value.len() as u64).sum();
+        if !leaves(&self.inner.dir, bytes, self.inner.reserve) {
+            return Err(JournalError::Full);
+        }
         self.inner.file.with(|db| append(db, &rows))
     }
 

@@ -203,8 +203,32 @@ impl<'t> Write<'t> {
     }
 }
 
-/// Makes the tables of a new file and looks at those of an old one. Reads all totals.
+/// Makes the tables of a new file and looks at those of an old one. Reads all
+/// totals. Writes to a new file only: an old one must open on a full disk too.
 pub(super) fn check(db: &Database) -> Result<(), Fault> {
+    if !is_known(db)? {
+        make(db)?;
+    }
+    sum(db).map(drop)
+}
+
+/// Whether the file says that its layout is ours; then all tables are there.
+fn is_known(db: &Database) -> Result<bool, Fault> {
+    let look = || -> Result<bool, redb::Error> {
+        let txn = db.begin_read()?;
+        let format = txn.open_table(ABOUT)?.get("format")?.map(|f| f.value());
+        txn.open_table(RECORDS)?;
+        txn.open_table(HEADS)?;
+        txn.open_table(TOTALS)?;
+        Ok(format == Some(FORMAT))
+    };
+    match look() {
+        Err(redb::Error::TableDoesNotExist(_)) => Ok(false),
+        other => Ok(other?),
+    }
+}
+
+fn make(db: &Database) -> Result<(), Fault> {
     let txn = super::file::begin_write(db)?;
     {
         let mut about = txn.open_table(ABOUT)?;
@@ -222,8 +246,7 @@ pub(super) fn check(db: &Database) -> Result<(), Fault> {
         }
         Write::open(&txn)?;
     }
-    txn.commit()?;
-    sum(db).map(drop)
+    Ok(txn.commit()?)
 }
 
 pub(super) fn sum(db: &Database) -> Result<JournalStats, Fault> {

@@ -25,7 +25,7 @@ pub use store::MetaStore;
 /// Settings of the metadata group.
 #[derive(Debug, Clone)]
 pub struct MetaOptions {
-    /// A snapshot is made after so many entries.
+    /// A snapshot is made after so many entries, or 64 MiB of them.
     pub snapshot_every: u64,
     /// Opening fails when the group has no leader after this long.
     pub ready_within: Duration,

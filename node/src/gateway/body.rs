@@ -165,8 +165,12 @@ pub(crate) fn too_large(what: &str, limit: usize) -> ApiError {
 /// A size in the largest unit that divides it.
 fn size(bytes: usize) -> String {
     match bytes {
-        _ if bytes >= MIB && bytes.is_multiple_of(MIB) => format!("{} MiB", bytes / MIB),
-        _ if bytes >= KIB && bytes.is_multiple_of(KIB) => format!("{} KiB", bytes / KIB),
+        _ if bytes >= MIB && bytes.is_multiple_of(MIB) => {
+            format!("{} MiB ({bytes} bytes)", bytes / MIB)
+        }
+        _ if bytes >= KIB && bytes.is_multiple_of(KIB) => {
+            format!("{} KiB ({bytes} bytes)", bytes / KIB)
+        }
         _ => format!("{bytes} bytes"),
     }
 }

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use crate::consensus::cell;
 use crate::consensus::fault::StorageFault;
 use crate::consensus::types::EntryRecord;
+use crate::data_dir::sync_dir;
 
 /// Version of [`EntryRecord`] in the log.
 pub(super) const ENTRY_VERSION: u8 = 1;
@@ -110,15 +111,39 @@ impl Engine {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(|e| StorageFault::io(parent, e))?;
         }
-        let fresh = !path.exists();
-        let engine = Self::build(path, |builder| builder.create(path))?;
-        if fresh && let Some(parent) = path.parent() {
-            // The file's name must survive a power cut as its contents do.
-            std::fs::File::open(parent)
-                .and_then(|dir| dir.sync_all())
-                .map_err(|e| StorageFault::io(parent, e))?;
+        match std::fs::metadata(path) {
+            Ok(file) if file.len() == 0 => {
+                return Err(StorageFault::LogFile {
+                    path: path.to_owned(),
+                    what: "it is empty".into(),
+                });
+            }
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Self::create(path)?,
+            Err(e) => return Err(StorageFault::io(path, e)),
         }
-        Ok(engine)
+        Self::build(path, |builder| builder.open(path))
+    }
+
+    /// Makes the file under another name and renames it when it is whole: redb
+    /// takes several syncs to begin a file, and whoever died between them would
+    /// find damage at every later start.
+    fn create(path: &Path) -> Result<(), StorageFault> {
+        let new = path.with_extension("new");
+        match std::fs::remove_file(&new) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(StorageFault::io(&new, e));
+            }
+            _ => {}
+        }
+        drop(Self::build(&new, |builder| builder.create(&new))?);
+        let publish = || -> io::Result<()> {
+            std::fs::File::open(&new)?.sync_all()?;
+            std::fs::rename(&new, path)?;
+            // The file's name must survive a power cut as its contents do.
+            path.parent().map_or(Ok(()), sync_dir)
+        };
+        publish().map_err(|e| StorageFault::io(path, e))
     }
 
     /// The same over a storage of the caller's choice.

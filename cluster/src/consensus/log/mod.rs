@@ -50,6 +50,12 @@ impl RaftLog {
         Self::start(Engine::open(path)?, metrics)
     }
 
+    /// Whether nobody has the file open any more; then all of it is written.
+    #[cfg(test)]
+    pub(crate) fn is_closed(path: &Path) -> bool {
+        !matches!(Engine::open(path), Err(StorageFault::Busy { .. }))
+    }
+
     fn start(engine: Engine, metrics: &Metrics) -> Result<Self, StorageFault> {
         let halt = HaltReason::default();
         let queue = writer::start(engine.clone(), halt.clone(), metrics.clone())

@@ -129,13 +129,17 @@ impl GroupLog {
                 out.push(entry.into());
                 true
             })?;
-        // The end of what is on disk must meet what is in memory.
-        if let Some(last) = out.last().map(|e| e.log_id.index)
-            && !full
-            && gap.is_none()
-            && last + 1 != disk.end
-        {
-            gap = Some(last + 1);
+        // What was read must begin where it was asked for and meet what is in
+        // memory, but for what was purged or truncated meanwhile.
+        if gap.is_none() {
+            let due = self.tail.lock().slice(disk.start, disk.end).disk;
+            let first = out.first().map_or(due.end, |e| e.log_id.index);
+            let next = out.last().map_or(due.start, |e| e.log_id.index + 1);
+            if first > due.start {
+                gap = Some(due.start);
+            } else if !full && next < due.end {
+                gap = Some(next);
+            }
         }
         if let Some(index) = gap {
             return Err(StorageFault::LogRecord {

@@ -20,6 +20,8 @@ pub(super) struct Tail {
     pub(super) purged: Option<Position>,
     pub(super) committed: Option<Position>,
     pub(super) last: Option<Position>,
+    /// Where the log began when nothing was purged; 0 but in openraft's own tests.
+    first: u64,
     /// A contiguous end of the log, each entry with the size of its cell.
     recent: BTreeMap<u64, (RaftEntry, usize)>,
     bytes: usize,
@@ -62,6 +64,9 @@ impl Tail {
             self.bytes -= old;
         }
         self.bytes += size;
+        if self.last.is_none() {
+            self.first = at.index;
+        }
         self.last = Some(at);
     }
 
@@ -109,7 +114,7 @@ impl Tail {
 
     /// What there is of `from <= index < to`.
     pub(super) fn slice(&self, from: u64, to: u64) -> Slice {
-        let from = from.max(self.purged.map_or(0, |p| p.index + 1));
+        let from = from.max(self.purged.map_or(self.first, |p| p.index + 1));
         let to = to.min(self.last.map_or(0, |last| last.index + 1));
         if from >= to {
             return Slice {

@@ -5,6 +5,7 @@
 //! number of changes per sync rises with the load by itself.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -56,6 +57,17 @@ fn size(op: &Op) -> usize {
     }
 }
 
+/// redb trusts the pages it wrote and may panic on one that was altered since.
+/// Without an answer everybody who waits would wait for ever.
+fn guarded(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "its structure is inconsistent",
+        ))
+    })
+}
+
 struct Writer {
     engine: Engine,
     halt: HaltReason,
@@ -83,7 +95,7 @@ impl Writer {
             Some(error) => Err(copy(error)),
             None => {
                 let start = Instant::now();
-                let result = self.engine.commit(&self.ops);
+                let result = guarded(|| self.engine.commit(&self.ops));
                 self.metrics
                     .sync_seconds
                     .observe(start.elapsed().as_secs_f64());

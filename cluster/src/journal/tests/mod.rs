@@ -1,5 +1,7 @@
 //! What the journal promises, against a model and against damage.
 
+mod space;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -9,7 +11,6 @@ use proptest::prelude::*;
 use uuid::{NoContext, Uuid};
 
 use super::*;
-use crate::blobs::small_disk::SmallDisk;
 
 /// Milliseconds at which the tests' time begins.
 const T0: u64 = 1_700_000_000_000;
@@ -468,42 +469,6 @@ fn damage_anywhere_is_survived() {
             .unwrap();
     }
     assert!((1..60).contains(&lost_all), "{lost_all}");
-}
-
-#[test]
-fn a_full_disk_is_named_and_the_journal_goes_on_when_there_is_room() {
-    let disk = SmallDisk::mount(8 * 1024);
-    let store = JournalStore::open(&disk.path().join("journal.redb")).unwrap();
-    let ballast = disk.path().join("ballast");
-    store.append(&[record("aa", "f", T0, 0)]).unwrap();
-    fs::write(&ballast, vec![0; 2 * 1024 * 1024]).unwrap();
-    let mut kept = 1;
-    let error = loop {
-        match store.append(&[with_logs(record("aa", "f", T0 + kept, kept), 200 * 1024)]) {
-            Ok(()) => kept += 1,
-            Err(error) => break error,
-        }
-        assert!(kept < 1_000, "the disk never filled");
-    };
-    assert!(matches!(error, JournalError::Full), "{error}");
-    assert!(kept > 3, "{kept}");
-    // Still full, still readable.
-    let again = store.append(&[with_logs(record("aa", "f", T0 + kept, kept), 900 * 1024)]);
-    assert!(matches!(again, Err(JournalError::Full)), "{again:?}");
-    assert_eq!(
-        store.query(&ask("aa", "f", 1)).unwrap()[0].version,
-        kept - 1
-    );
-    fs::remove_file(&ballast).unwrap();
-    store
-        .append(&[with_logs(record("aa", "f", T0 + kept, kept), 200 * 1024)])
-        .unwrap();
-    assert_eq!(store.stats().unwrap().records, kept + 1);
-    assert_eq!(store.stats().unwrap().set_aside, 0);
-    assert_eq!(
-        store.query(&ask("aa", "f", 500)).unwrap().len() as u64,
-        kept + 1
-    );
 }
 
 #[test]
