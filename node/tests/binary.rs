@@ -36,3 +36,30 @@ fn it_is_its_own_compiler() {
     assert_eq!(bad.status.code(), Some(1));
     assert!(bad.stdout.is_empty() && !bad.stderr.is_empty());
 }
+
+#[test]
+fn the_compiler_limits_itself_before_it_reads() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_orama"))
+        .arg("compile-module")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let limits = format!("/proc/{}/limits", child.id());
+    let limit = |name: &str| -> Option<u64> {
+        let text = std::fs::read_to_string(&limits).unwrap();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        let hard = line.split_whitespace().rev().nth(1).unwrap();
+        hard.parse().ok()
+    };
+    // The last one to be taken.
+    while limit("Max core file size") != Some(0) {
+        std::thread::yield_now();
+    }
+    assert_eq!(limit("Max data size"), Some(2048 * 1024 * 1024));
+    assert_eq!(limit("Max cpu time"), Some(120));
+    drop(child.stdin.take());
+    // Nothing is no module.
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orama_proto::api::WhoAmI;
 use orama_proto::command::ApiKeyRecord;
 use orama_proto::invocation::Principal;
 use orama_proto::{ApiError, ErrorCode, Namespace, Timestamp};
@@ -142,12 +143,24 @@ impl Identity {
         self.tokens.jwks()
     }
 
-    /// The `exp` claim of a valid token, Unix seconds.
-    pub(crate) fn token_expiry(&self, token: &str) -> Option<u64> {
+    /// What a valid token says about itself, for its bearer.
+    pub(crate) fn token_facts(&self, token: &str) -> Option<WhoAmI> {
         if token.len() > CREDENTIAL_MAX_BYTES {
             return None;
         }
-        self.tokens.verify(token).map(|claims| claims.exp)
+        let claims = self.tokens.verify(token)?;
+        Some(WhoAmI {
+            authenticated: true,
+            method: "jwt".to_owned(),
+            namespace: Some(claims.namespace),
+            subject: Some(claims.sub),
+            issuer: Some(claims.iss),
+            audience: Some(claims.aud),
+            issued_at: Some(claims.iat),
+            not_before: Some(claims.nbf),
+            expires_at: Some(claims.exp),
+            ..WhoAmI::default()
+        })
     }
 }
 
@@ -162,7 +175,7 @@ fn looks_like_token(credential: &str) -> bool {
 }
 
 fn unauthorized() -> ApiError {
-    ApiError::new(ErrorCode::Unauthorized, "invalid credential")
+    ApiError::new(ErrorCode::Unauthorized, "invalid API key or token")
 }
 
 #[cfg(test)]
@@ -216,7 +229,9 @@ mod tests {
             claims: custom,
         };
         assert_eq!(check(&token), Ok(by_token));
-        assert!(identity.token_expiry(&token).is_some());
+        let facts = identity.token_facts(&token).unwrap();
+        assert_eq!(facts.issuer.as_deref(), Some("orama-gateway"));
+        assert_eq!(facts.subject.as_deref(), Some("0xabc"));
         let long = "x".repeat(CREDENTIAL_MAX_BYTES + 1);
         let other_ns = key.replace(":default", ":other");
         for bad in ["", "operatoR", "a.b.c", &long, "ak_x:default", &other_ns] {

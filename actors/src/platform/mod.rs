@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use orama_cluster::{BlobStore, JournalQuery, JournalStore, MetaStore};
-use orama_proto::api::{ActorInfo, MasterKeyStatus};
+use orama_proto::api::{ActorInfo, MasterKeyStatus, WhoAmI};
 use orama_proto::command::ApiKeyRecord;
 use orama_proto::function::{FunctionSpec, FunctionVersion};
 use orama_proto::invocation::{InvocationRecord, Principal, Trigger};
@@ -346,9 +346,9 @@ impl Platform {
         self.inner.identity.jwks()
     }
 
-    /// The `exp` claim of a valid token, Unix seconds, for whoami.
-    pub fn token_expiry(&self, token: &str) -> Option<u64> {
-        self.inner.identity.token_expiry(token)
+    /// What a valid token says about itself, for whoami.
+    pub fn token_facts(&self, token: &str) -> Option<WhoAmI> {
+        self.inner.identity.token_facts(token)
     }
 
     /// Re-wraps every data key under the active master key.

@@ -52,9 +52,19 @@ impl Lane {
     fn next_turn(&mut self) -> BoxFuture<'static, ()> {
         self.release();
         self.slices = self.slices.saturating_add(1);
-        if self.slices <= FREE_SLICES {
-            return Box::pin(yield_now());
+        if self.is_long() {
+            self.turn()
+        } else {
+            Box::pin(yield_now())
         }
+    }
+
+    fn is_long(&self) -> bool {
+        self.slices > FREE_SLICES
+    }
+
+    /// A turn in the slow lane.
+    fn turn(&mut self) -> BoxFuture<'static, ()> {
         let held = self.held.get_or_insert_default().clone();
         let semaphore = self.semaphore.clone();
         Box::pin(async move {
@@ -81,7 +91,9 @@ pub(crate) fn at_tick(
 }
 
 /// Awaits something on behalf of a guest, which gives up the slow lane while
-/// it waits and is not charged slices for the time.
+/// it waits and is not charged slices for the time. A long guest takes the
+/// lane again before it goes on: many that sleep for a moment between short
+/// pieces of work would otherwise all run between two turns of the others.
 pub(crate) async fn wait<F: Future>(caller: &mut Caller<'_, Guest>, future: F) -> F::Output {
     let held = caller.data().lane.held.clone();
     let mut waited = false;
@@ -100,6 +112,10 @@ pub(crate) async fn wait<F: Future>(caller: &mut Caller<'_, Guest>, future: F) -
     // A call that was answered at once must not lengthen the slice, or a
     // guest could keep the thread by calling it in a loop.
     if waited {
+        if caller.data().lane.is_long() {
+            let turn = caller.data_mut().lane.turn();
+            turn.await;
+        }
         caller.as_context_mut().set_epoch_deadline(1);
     }
     output

@@ -139,6 +139,45 @@ async fn a_guest_that_waits_gives_up_the_slow_lane() {
 }
 
 #[tokio::test]
+async fn a_long_guest_takes_the_slow_lane_again_after_a_wait() {
+    let node = Node::new();
+    let module = node.prepare(&burn_then_sleep(300)).await;
+    let mut call = node.call(b"");
+    let mut version = (*call.function).clone();
+    version.spec.timeout_seconds = 30;
+    call.function = Arc::new(version);
+    let ended = std::cell::Cell::new(false);
+    let guest = async {
+        let outcome = node.runtime.run(&module, call).await;
+        ended.set(true);
+        outcome
+    };
+    let watch = async {
+        while node.lane.available_permits() == 1 {
+            tokio::task::yield_now().await;
+        }
+        // Free whenever this task runs: the guest sleeps.
+        let mut free = 0;
+        while free < 20 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            free = if node.lane.available_permits() == 1 {
+                free + 1
+            } else {
+                0
+            };
+        }
+        let held = node.lane.acquire().await.unwrap();
+        assert!(!ended.get(), "the guest was to be asleep");
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert!(!ended.get(), "it went on without the lane");
+        drop(held);
+    };
+    let (outcome, ()) = tokio::join!(guest, watch);
+    assert!(outcome.result.is_ok(), "{outcome:?}");
+    assert_eq!(node.lane.available_permits(), 1);
+}
+
+#[tokio::test]
 async fn a_dropped_run_frees_everything() {
     let node = Node::with(Arc::new(tempfile::tempdir().unwrap()), 1, 100);
     let spin = node.prepare(LOOP).await;

@@ -36,11 +36,10 @@ impl Api {
                 api_key: Some(mask_key(given)),
                 ..known("api_key")
             },
-            Principal::Jwt { subject, .. } => WhoAmI {
+            Principal::Jwt { subject, .. } => self.platform.token_facts(given).unwrap_or(WhoAmI {
                 subject: Some(subject.clone()),
-                expires_at: self.platform.token_expiry(given),
                 ..known("jwt")
-            },
+            }),
         })
     }
 
