@@ -23,6 +23,8 @@ const RESTART_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub(super) struct Intake {
     batch: Arc<Vec<InvocationRecord>>,
+    /// An earlier batch's room, for the queue.
+    spare: Vec<InvocationRecord>,
     waiters: Vec<oneshot::Sender<()>>,
     /// How often the batch was tried.
     tries: u32,
@@ -39,7 +41,7 @@ impl Intake {
         }
         let until = tokio::time::Instant::now() + shared.options.gather;
         shared.queue.company(until).await;
-        let (batch, waiters) = shared.queue.take();
+        let (batch, waiters) = shared.queue.take(std::mem::take(&mut self.spare));
         (self.batch, self.waiters) = (Arc::new(batch), waiters);
         true
     }
@@ -196,6 +198,11 @@ async fn run(shared: Arc<Shared>, sink: Arc<dyn Sink>, intake: Arc<Mutex<Intake>
         shared
             .handled
             .fetch_add(batch.len() as u64, Ordering::Relaxed);
+        // The blocking thread has let go of it; where it has not, there is one room less.
+        if let Some(mut room) = Arc::into_inner(batch) {
+            room.clear();
+            intake.spare = room;
+        }
         for done in intake.waiters.drain(..) {
             // Whoever waited may have gone.
             let _ = done.send(());

@@ -114,8 +114,13 @@ impl Queue {
         }
     }
 
-    /// Takes one batch, and those who wait for it if it is the last.
-    pub(super) fn take(&self) -> (Vec<InvocationRecord>, Vec<oneshot::Sender<()>>) {
+    /// Takes one batch, and those who wait for it if it is the last. What
+    /// comes next is put into `spare`, an empty vector with room: one that
+    /// grows does so under the lock, in the invocations' time.
+    pub(super) fn take(
+        &self,
+        spare: Vec<InvocationRecord>,
+    ) -> (Vec<InvocationRecord>, Vec<oneshot::Sender<()>>) {
         let mut waiting = self.waiting.lock();
         if waiting.records.len() > self.batch {
             let rest = waiting.records.split_off(self.batch);
@@ -123,7 +128,7 @@ impl Queue {
             return (batch, Vec::new());
         }
         (
-            std::mem::take(&mut waiting.records),
+            std::mem::replace(&mut waiting.records, spare),
             std::mem::take(&mut waiting.flushes),
         )
     }

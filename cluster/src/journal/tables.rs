@@ -1,9 +1,8 @@
-//! Keys, values and tables of the journal.
+//! Keys and tables of the journal.
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | records | `namespace 0 function 0 id` | xxh3 of key and record, then the record |
-//! | heads | the same | stored bytes of the record (u32 LE), then its request id |
+//! | chunks | `namespace 0 function 0 id` of the newest record in it | records, see `chunk.rs` |
 //! | totals | `namespace 0 function 0` | records (u64), stored bytes (u64) |
 //! | about | `format` | [`FORMAT`] |
 //!
@@ -12,42 +11,27 @@
 
 use std::ops::Bound;
 
-use orama_proto::invocation::{InvocationRecord, RECORD_VERSION};
-use orama_proto::record::{self, RecordError};
 use orama_proto::{FunctionName, Namespace};
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
-use uuid::Uuid;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::JournalStats;
+use super::chunk::{self, CHUNK_SPAN_MS};
 use super::file::Fault;
 
-pub(super) const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
-pub(super) const HEADS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("heads");
+pub(super) const CHUNKS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("chunks");
 pub(super) const TOTALS: TableDefinition<'_, &[u8], (u64, u64)> = TableDefinition::new("totals");
 const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
 
-/// The layout of the tables above.
-const FORMAT: u64 = 1;
-const CHECKSUM_BYTES: usize = 8;
+/// The layout of the tables above. 1 had one row per record.
+pub(super) const FORMAT: u64 = 2;
 
-/// A record that is there and cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum UnreadableRecord {
-    #[error("its checksum does not fit")]
-    Checksum,
-    #[error(transparent)]
-    Record(#[from] RecordError),
-}
+/// A range of keys.
+pub(super) type Keys = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 pub(super) fn prefix(namespace: &Namespace, function: &FunctionName) -> Vec<u8> {
     [namespace.as_str(), "\0", function.as_str(), "\0"]
         .concat()
         .into_bytes()
-}
-
-pub(super) fn key(prefix: &[u8], id: &str) -> Vec<u8> {
-    [prefix, id.as_bytes()].concat()
 }
 
 /// The first key behind all that begin with `prefix`, which ends in a zero byte.
@@ -59,71 +43,64 @@ pub(super) fn end_of(prefix: &[u8]) -> Vec<u8> {
     end
 }
 
-/// The keys of a function, behind the record `after` when there is one.
-pub(super) fn newer_than(prefix: &[u8], after: Option<&str>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+/// The chunks of a function, those with a record behind `after` when that is given.
+pub(super) fn newer_than(prefix: &[u8], after: Option<&str>) -> Keys {
     let start = match after {
-        Some(id) => Bound::Excluded(key(prefix, id)),
+        Some(id) => Bound::Excluded([prefix, id.as_bytes()].concat()),
         None => Bound::Included(prefix.to_vec()),
     };
     (start, Bound::Excluded(end_of(prefix)))
 }
 
+/// The chunks of a function that may hold an id from `first` to `last`, the
+/// ends of one chunk.
+pub(super) fn reaching(prefix: &[u8], first: &[u8], last: &[u8]) -> Keys {
+    let end = match millis_of(last) {
+        Some(at) => {
+            let end = text_of(at.saturating_add(CHUNK_SPAN_MS + 1));
+            Bound::Excluded([prefix, end.as_bytes()].concat())
+        }
+        // It is alone in a chunk, wherever it is.
+        None => Bound::Included([prefix, last].concat()),
+    };
+    (Bound::Included([prefix, first].concat()), end)
+}
+
 /// The same range, borrowed as the engine wants it.
-pub(super) fn borrowed(range: &(Bound<Vec<u8>>, Bound<Vec<u8>>)) -> (Bound<&[u8]>, Bound<&[u8]>) {
+pub(super) fn borrowed(range: &Keys) -> (Bound<&[u8]>, Bound<&[u8]>) {
     (
         range.0.as_ref().map(Vec::as_slice),
         range.1.as_ref().map(Vec::as_slice),
     )
 }
 
-/// The time in a record's id, milliseconds since the epoch; nothing when it is no UUID v7.
+/// The time in a record's id, milliseconds since the epoch. None when it is
+/// not a UUID v7 in the usual spelling, whose order would not be that of time.
 pub(super) fn millis_of(id: &[u8]) -> Option<u64> {
-    let (secs, nanos) = Uuid::try_parse_ascii(id).ok()?.get_timestamp()?.to_unix();
-    secs.checked_mul(1_000)?
-        .checked_add(u64::from(nanos) / 1_000_000)
-}
-
-fn checksum(key: &[u8], record: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let mut hash = Xxh3::new();
-    hash.update(key);
-    hash.update(record);
-    hash.digest().to_le_bytes()
-}
-
-pub(super) fn encode(key: &[u8], value: &InvocationRecord) -> Result<Vec<u8>, RecordError> {
-    let record = record::encode(RECORD_VERSION, value)?;
-    Ok([&checksum(key, &record)[..], &record].concat())
-}
-
-pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<InvocationRecord, UnreadableRecord> {
-    match value.split_first_chunk::<CHECKSUM_BYTES>() {
-        Some((sum, record)) if *sum == checksum(key, record) => {
-            Ok(record::decode(RECORD_VERSION, record)?)
-        }
-        _ => Err(UnreadableRecord::Checksum),
-    }
-}
-
-/// What is known of a record without reading it.
-pub(super) struct Head<'a> {
-    /// Stored bytes of the record.
-    pub(super) bytes: u64,
-    pub(super) request_id: &'a [u8],
-}
-
-impl<'a> Head<'a> {
-    pub(super) fn encode(bytes: usize, request_id: &str) -> Vec<u8> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).to_le_bytes();
-        [&bytes[..], request_id.as_bytes()].concat()
-    }
-    /// A damaged one counts for nothing and matches no request.
-    pub(super) fn decode(head: &'a [u8]) -> Self {
-        let (bytes, request_id) = head.split_first_chunk().unwrap_or((&[0; 4], &[]));
-        Self {
-            bytes: u64::from(u32::from_le_bytes(*bytes)),
-            request_id,
+    // By hand: it is asked for every record, and a whole UUID is not needed.
+    let id: &[u8; 36] = id.try_into().ok()?;
+    let mut millis = 0;
+    for (at, &byte) in id.iter().enumerate() {
+        let digit = match (at, byte) {
+            (8 | 13 | 18 | 23, b'-') => continue,
+            (8 | 13 | 18 | 23, _) => return None,
+            (14, _) if byte != b'7' => return None,
+            (_, b'0'..=b'9') => byte - b'0',
+            (_, b'a'..=b'f') => byte - b'a' + 10,
+            _ => return None,
+        };
+        if at < 13 {
+            millis = millis << 4 | u64::from(digit);
         }
     }
+    Some(millis)
+}
+
+/// How ids of this time begin: all ids of an earlier time are before it, the others are not.
+pub(super) fn text_of(millis: u64) -> String {
+    let text = format!("{:012x}", millis.min((1 << 48) - 1));
+    let (high, low) = text.split_at(8);
+    format!("{high}-{low}")
 }
 
 /// What a function has in the journal.
@@ -133,18 +110,26 @@ pub(super) struct Totals {
     pub(super) bytes: u64,
 }
 
+impl Totals {
+    /// Without this chunk.
+    pub(super) fn minus(self, value: &[u8]) -> Self {
+        Self {
+            records: self.records.saturating_sub(chunk::count(value)),
+            bytes: self.bytes.saturating_sub(value.len() as u64),
+        }
+    }
+}
+
 /// The tables, open for writing.
 pub(super) struct Write<'t> {
-    pub(super) records: Table<'t, &'static [u8], &'static [u8]>,
-    pub(super) heads: Table<'t, &'static [u8], &'static [u8]>,
+    pub(super) chunks: Table<'t, &'static [u8], &'static [u8]>,
     totals: Table<'t, &'static [u8], (u64, u64)>,
 }
 
 impl<'t> Write<'t> {
     pub(super) fn open(txn: &'t WriteTransaction) -> Result<Self, Fault> {
         Ok(Self {
-            records: txn.open_table(RECORDS)?,
-            heads: txn.open_table(HEADS)?,
+            chunks: txn.open_table(CHUNKS)?,
             totals: txn.open_table(TOTALS)?,
         })
     }
@@ -159,47 +144,43 @@ impl<'t> Write<'t> {
     }
 
     pub(super) fn set_totals(&mut self, prefix: &[u8], totals: Totals) -> Result<(), Fault> {
-        if totals.records == 0 {
+        if totals.records == 0 && self.is_empty(prefix)? {
             self.totals.remove(prefix)?;
         } else {
-            self.totals.insert(prefix, (totals.records, totals.bytes))?;
+            // A damaged chunk may have said a wrong number; what has no row is not pruned.
+            let records = totals.records.max(1);
+            self.totals.insert(prefix, (records, totals.bytes))?;
         }
         Ok(())
     }
 
-    /// Removes a function's records from the oldest on, until `enough` says
-    /// so of what is left and of the next one's key, or `budget` are gone.
-    /// Answers how many.
-    pub(super) fn remove_oldest(
+    /// Writes a chunk, instead of the one under its key if there is one.
+    pub(super) fn put(
         &mut self,
-        prefix: &[u8],
-        budget: usize,
-        enough: impl Fn(Totals, &[u8]) -> bool,
-    ) -> Result<usize, Fault> {
-        let mut left = self.totals(prefix)?;
-        let mut victims = Vec::new();
-        let mut exhausted = true;
+        key: &[u8],
+        value: &[u8],
+        total: &mut Totals,
+    ) -> Result<(), Fault> {
+        if let Some(old) = self.chunks.insert(key, value)? {
+            *total = total.minus(old.value());
+        }
+        total.records = total.records.saturating_add(chunk::count(value));
+        total.bytes = total.bytes.saturating_add(value.len() as u64);
+        Ok(())
+    }
+
+    /// Removes a chunk.
+    pub(super) fn take(&mut self, key: &[u8], total: &mut Totals) -> Result<(), Fault> {
+        if let Some(old) = self.chunks.remove(key)? {
+            *total = total.minus(old.value());
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self, prefix: &[u8]) -> Result<bool, Fault> {
         let range = newer_than(prefix, None);
-        for row in self.heads.range::<&[u8]>(borrowed(&range))? {
-            let (key, head) = row?;
-            if victims.len() >= budget || enough(left, key.value()) {
-                exhausted = false;
-                break;
-            }
-            left.records = left.records.saturating_sub(1);
-            left.bytes = left.bytes.saturating_sub(Head::decode(head.value()).bytes);
-            victims.push(key.value().to_vec());
-        }
-        for key in &victims {
-            self.heads.remove(key.as_slice())?;
-            self.records.remove(key.as_slice())?;
-        }
-        if exhausted {
-            // Nothing is left, whatever was counted.
-            left = Totals::default();
-        }
-        self.set_totals(prefix, left)?;
-        Ok(victims.len())
+        let mut chunks = self.chunks.range::<&[u8]>(borrowed(&range))?;
+        Ok(chunks.next().transpose()?.is_none())
     }
 }
 
@@ -217,8 +198,7 @@ fn is_known(db: &Database) -> Result<bool, Fault> {
     let look = || -> Result<bool, redb::Error> {
         let txn = db.begin_read()?;
         let format = txn.open_table(ABOUT)?.get("format")?.map(|f| f.value());
-        txn.open_table(RECORDS)?;
-        txn.open_table(HEADS)?;
+        txn.open_table(CHUNKS)?;
         txn.open_table(TOTALS)?;
         Ok(format == Some(FORMAT))
     };
