@@ -20,7 +20,7 @@ pub struct DeployMetadata {
     /// Must be the credential's when given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// MiB; 0 or absent is the default.
+    /// MiB; the default when absent, and 0 is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_limit_mb: Option<u32>,
     /// Seconds; 0 or absent is the default.
