@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 
-/// The path it answers GET on.
+/// The path it answers on: GET, and POST whose body it reads.
 pub const PATH: &str = "/static";
 
 /// Serves `body` until the process is ended; prints its address first.
@@ -20,9 +20,13 @@ pub async fn serve(workers: usize, body: &'static [u8]) -> anyhow::Result<()> {
             .content_type("application/json")
             .body(body)
     };
-    let server = HttpServer::new(move || App::new().route(PATH, web::get().to(answer)))
-        .workers(workers)
-        .bind(("127.0.0.1", 0))?;
+    let server = HttpServer::new(move || {
+        App::new()
+            .route(PATH, web::get().to(answer))
+            .route(PATH, web::post().to(answer))
+    })
+    .workers(workers)
+    .bind(("127.0.0.1", 0))?;
     let address = server.addrs().first().copied();
     let address = address.ok_or_else(|| anyhow::anyhow!("the server has no address"))?;
     println!("{address}");

@@ -85,38 +85,50 @@ pub(crate) async fn section() -> anyhow::Result<String> {
     let ours =
         async |seconds| generator(&node_address, INVOKE, Some(&tenant.credential), seconds).await;
     let peers = async |seconds| generator(&peer_address, peer::PATH, None, seconds).await;
-    ours(1.0).await?;
+    // The same request as ours, credential header included.
+    let posts = async |seconds| {
+        generator(&peer_address, peer::PATH, Some(&tenant.credential), seconds).await
+    };
+    ours(2.0).await?;
     peers(1.0).await?;
+    posts(1.0).await?;
 
     let mut text = format!(
-        "## Over HTTP: echo guest against a static answer\n\n`orama node run` with {WORKERS} workers against actix-web with {WORKERS} workers, POST and answer of {} bytes of JSON against GET and an answer of as many, \
+        "## Over HTTP: echo guest against a static answer\n\n`orama node run` with {WORKERS} workers against actix-web with {WORKERS} workers: a POST of {} bytes of JSON that are echoed, against an answer of as many bytes to a GET, and to the same POST. \
          {CONNECTIONS} keep-alive connections, one generator in a process of its own on the same cores, alternating, {seconds} s each. \
-         Target: at least 0.4.\n\n| round | static req/s | p50 | p99 | echo req/s | p50 | p99 | ratio |\n|---|---|---|---|---|---|---|---|\n",
+         Target: at least 0.4.\n\n| round | static GET req/s | p50 | p99 | static POST req/s | echo req/s | p50 | p99 | of GET | of POST |\n|---|---|---|---|---|---|---|---|---|---|\n",
         BODY.len()
     );
-    let (mut ratios, mut tails, mut rates) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ratios, mut alike) = (Vec::new(), Vec::new());
+    let (mut tails, mut rates) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
-        let (limit, echo) = (peers(seconds).await?, ours(seconds).await?);
+        let limit = peers(seconds).await?;
+        let echo = ours(seconds).await?;
+        let post = posts(seconds).await?;
         let ratio = echo.per_second / limit.per_second;
+        let of_post = echo.per_second / post.per_second;
         writeln!(
             text,
-            "| {round} | {:.0} | {} | {} | {:.0} | {} | {} | {ratio:.2} |",
+            "| {round} | {:.0} | {} | {} | {:.0} | {:.0} | {} | {} | {ratio:.2} | {of_post:.2} |",
             limit.per_second,
             shown(limit.p50),
             shown(limit.p99),
+            post.per_second,
             echo.per_second,
             shown(echo.p50),
             shown(echo.p99),
         )?;
         ratios.push(ratio);
+        alike.push(of_post);
         tails.push(echo.p99.as_secs_f64());
         rates.push(echo.per_second);
     }
     let quiet = median(tails);
     writeln!(
         text,
-        "\n**Ratio, median of {rounds}: {:.2}**; echo {:.0} req/s, p99 {}.\n",
+        "\n**Ratio, median of {rounds}: {:.2} of the GET, {:.2} of the same POST**; echo {:.0} req/s, p99 {}.\n",
         median(ratios),
+        median(alike),
         median(rates),
         shown(Duration::from_secs_f64(quiet)),
     )?;
