@@ -169,6 +169,10 @@ pub(crate) fn propose(error: ProposeError) -> ApiError {
                 "the node cannot write its metadata; whether this change was made is not known",
             )
         }
+        ProposeError::Unknown(cause) => {
+            tracing::warn!(cause, "the outcome of a change is unknown");
+            unavailable("the leader did not answer; whether this change was made is not known")
+        }
         ProposeError::TooLarge { bytes, limit } => ApiError::new(
             ErrorCode::PayloadTooLarge,
             format!("the change has {bytes} bytes, the limit is {limit}"),

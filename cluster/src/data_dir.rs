@@ -16,6 +16,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::mesh::NodeKey;
 use orama_proto::NodeId;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -109,7 +110,11 @@ impl DataDir {
     pub fn node_id(&self) -> NodeId {
         self.node_id
     }
-    /// The Raft log: one redb file.
+    /// This node's key on the mesh, made with the directory.
+    pub fn key(&self) -> &NodeKey {
+        todo!()
+    }
+    /// The Raft log: a directory of segments.
     pub fn raft_log(&self) -> PathBuf {
         self.path.join("raft").join("log.redb")
     }

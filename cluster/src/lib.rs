@@ -1,16 +1,22 @@
 //! Many nodes as one: the replicated metadata, blobs, and what a node keeps for itself.
 //!
-//! Only this crate opens database files and (from the next stage on) sockets to peers.
+//! Only this crate opens database files and sockets to peers.
 
 pub mod blobs;
 pub mod consensus;
+pub mod data;
 pub mod data_dir;
 mod disk;
 pub mod journal;
+pub mod membership;
+pub mod mesh;
 pub mod meta;
 
-pub use blobs::{BlobError, BlobStore};
+pub use blobs::{BlobError, BlobNet, BlobStore};
+pub use data::{DataError, DataGroups};
 pub use data_dir::{DataDir, DataDirError};
 pub use disk::room_for_bulk;
 pub use journal::{JournalError, JournalQuery, JournalStats, JournalStore};
+pub use membership::{Cluster, ClusterError, ClusterOptions, LinkOptions, OperationError, Seed};
+pub use mesh::{CallError, Declined, Handler, Incoming, Lane, Mesh, Service};
 pub use meta::{MetaOptions, MetaStore, NamespaceEntry, OpenError, ProposeError};

@@ -86,6 +86,9 @@ pub struct LogsResponse {
     pub logs: Vec<LogLine>,
     /// Length of `invocations`, or of `logs` with `?wasm_only=1`.
     pub count: usize,
+    /// Nodes, by name, that did not answer: their invocations are missing here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent: Vec<String>,
 }
 
 /// A successful invocation whose output is not JSON.
@@ -314,4 +317,85 @@ pub struct ActorInfo {
     pub handled: u64,
     /// Times it was restarted.
     pub restarts: u64,
+}
+
+/// Answer of `GET /v1/admin/cluster` (CONTRACT 14.2).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// The cluster's id, hexadecimal; empty for a node that runs without a mesh.
+    pub cluster_id: String,
+    /// The topology's epoch.
+    pub epoch: u64,
+    /// The node that answered.
+    pub answered_by: String,
+    /// Members, by name.
+    pub nodes: Vec<ClusterNode>,
+    /// Groups, `meta` first.
+    pub groups: Vec<ClusterGroup>,
+    /// Members, by name, that did not answer in time; what is said about them may be old.
+    pub silent: Vec<String>,
+}
+
+/// A member, for [`ClusterStatus`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClusterNode {
+    /// Hexadecimal.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// Multiaddresses.
+    pub addresses: Vec<String>,
+    /// `voter` or `learner` of the metadata group, `leader` when it leads it.
+    pub role: String,
+    /// `active`, `draining`, `leaving`, or `unreachable`.
+    pub state: String,
+    /// The program's version.
+    pub version: String,
+    /// How busy it is, when known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<crate::load::LoadReport>,
+}
+
+/// A group, for [`ClusterStatus`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClusterGroup {
+    /// `0` for `meta`.
+    pub id: u32,
+    /// `meta` or `data-N`.
+    pub name: String,
+    /// Hexadecimal; `None` when there is none or it is not known.
+    #[serde(default)]
+    pub leader: Option<String>,
+    /// The leader's term.
+    pub term: u64,
+    /// Index of the newest entry.
+    pub last: u64,
+    /// Index of the newest applied entry, on the replica that was asked.
+    pub applied: u64,
+    /// Hexadecimal.
+    pub voters: Vec<String>,
+    /// Hexadecimal.
+    pub learners: Vec<String>,
+}
+
+/// Body of `POST /v1/admin/cluster/groups/{g}/transfer`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TransferRequest {
+    /// Id or name of the node that is to lead.
+    pub node: String,
+}
+
+/// Body of `PUT /v1/admin/cluster/groups/{g}/registers/{key}`, and answer of GET:
+/// a linearizable register in a data group, for checking a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisterValue {
+    /// The value; `None` when it was never set.
+    #[serde(default)]
+    pub value: Option<String>,
+    /// PUT: set only if the present value is this (`Some(None)` cannot be said: use `if_absent`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_value: Option<String>,
+    /// PUT: set only if there is no value.
+    #[serde(default)]
+    pub if_absent: bool,
 }

@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::function::{FunctionSpec, FunctionVersion};
 use crate::sealed::{SealedValue, WrappedKey};
-use crate::{ContentId, FunctionName, Namespace, RequestId, SecretName, Timestamp};
+use crate::topology::{ClusterId, Member, NodeState, Placement};
+use crate::{
+    ContentId, FunctionName, GroupId, Namespace, NodeId, RequestId, SecretName, Timestamp,
+};
 
 /// Version of [`MetaEnvelope`] and everything in it, in the log.
 pub const COMMAND_VERSION: u8 = 1;
@@ -134,6 +137,42 @@ pub enum MetaCommand {
         replaces: WrappedKey,
         /// The new wrapping.
         sealed: WrappedKey,
+    },
+    /// Names the cluster and fixes the number of its data groups; `Unchanged` when it has a name.
+    InitCluster {
+        /// Its id.
+        cluster: ClusterId,
+        /// Data groups, for good.
+        data_groups: u32,
+    },
+    /// Adds a member or replaces what is known of it; `Unchanged` when nothing differs.
+    /// `Exists` when another member has the name, unless it is the one that `replaces` names.
+    PutMember {
+        /// The member.
+        member: Member,
+        /// A member of the same name that is gone for good and removed with this.
+        replaces: Option<NodeId>,
+    },
+    /// Says what a member is meant to do.
+    SetMemberState {
+        /// Which.
+        node: NodeId,
+        /// What.
+        state: NodeState,
+    },
+    /// Forgets a member. `Conflict` while a placement names it.
+    RemoveMember {
+        /// Which.
+        node: NodeId,
+    },
+    /// Says where a data group lives. `Conflict` when the epoch is not this any more.
+    PlaceGroup {
+        /// Which.
+        group: GroupId,
+        /// Where.
+        placement: Placement,
+        /// The topology's epoch that the decision was made on.
+        epoch: u64,
     },
 }
 

@@ -19,14 +19,17 @@ pub mod function;
 pub mod id;
 pub mod invocation;
 pub mod limits;
+pub mod load;
 pub mod manifest;
 pub mod name;
 pub mod record;
 pub mod sealed;
 pub mod time;
+pub mod topology;
 
 pub use content::ContentId;
 pub use error::{ApiError, ErrorCode};
 pub use id::{GroupId, NodeId, RequestId};
 pub use name::{FunctionName, NameError, Namespace, SecretName};
 pub use time::Timestamp;
+pub use topology::ClusterId;

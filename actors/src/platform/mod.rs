@@ -16,12 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use orama_cluster::{BlobStore, JournalQuery, JournalStore, MetaStore};
-use orama_proto::api::{ActorInfo, MasterKeyStatus, WhoAmI};
+use orama_cluster::{BlobStore, Cluster, JournalQuery, JournalStore, MetaStore};
+use orama_proto::api::{ActorInfo, ClusterStatus, MasterKeyStatus, RegisterValue, WhoAmI};
 use orama_proto::command::ApiKeyRecord;
 use orama_proto::function::{FunctionSpec, FunctionVersion};
 use orama_proto::invocation::{InvocationRecord, Principal, Trigger};
-use orama_proto::{ApiError, FunctionName, Namespace, RequestId, SecretName};
+use orama_proto::{ApiError, FunctionName, GroupId, Namespace, RequestId, SecretName};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -82,6 +82,17 @@ pub struct Invoke {
     pub trigger: Trigger,
     /// stdin.
     pub input: Bytes,
+    /// The caller gave an `Idempotency-Key`: running it twice does no harm.
+    pub repeatable: bool,
+}
+
+/// Invocation records of the whole cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Logs {
+    /// Newest first.
+    pub records: Vec<InvocationRecord>,
+    /// Members, by name, whose records are missing because they did not answer.
+    pub silent: Vec<String>,
 }
 
 /// An invocation that succeeded.
@@ -135,12 +146,12 @@ impl Platform {
     /// A text for the operator: a missing or wrong master key (named by id), an engine that cannot start.
     pub async fn start(
         options: PlatformOptions,
-        meta: MetaStore,
+        cluster: Cluster,
         blobs: BlobStore,
         journal: JournalStore,
         registry: &prometheus::Registry,
     ) -> Result<Self, StartError> {
-        start::start(options, meta, blobs, journal, registry).await
+        start::start(options, cluster, blobs, journal, registry).await
     }
 
     /// The metadata, for reading.
@@ -148,7 +159,9 @@ impl Platform {
         &self.inner.meta
     }
 
-    /// Checks the text of a credential: admin token, API key or JWT.
+    /// Checks the text of a credential: admin token, API key or JWT. Local memory only:
+    /// a key made on another node a moment ago may be unknown here; ask
+    /// [`Self::authenticate_confirmed`] before refusing it.
     ///
     /// # Errors
     /// `UNAUTHORIZED` when it is none of these.
@@ -367,12 +380,101 @@ impl Platform {
         self.inner.master_key_status(0)
     }
 
-    /// Invocation records. Shows every invocation of this node that was
-    /// answered before the call.
+    /// As [`Self::authenticate`], and an API key that is not known here is looked up
+    /// again once the metadata is confirmed to be up to date.
+    ///
+    /// # Errors
+    /// `UNAUTHORIZED`; `SERVICE_UNAVAILABLE` when an unknown key could not be looked up again.
+    pub async fn authenticate_confirmed(&self, credential: &str) -> Result<Principal, ApiError> {
+        let _ = credential;
+        todo!()
+    }
+
+    /// Waits until everything acknowledged anywhere in the cluster before this call is
+    /// visible here. For reads of the management API.
+    ///
+    /// # Errors
+    /// `SERVICE_UNAVAILABLE` when no leader can be reached.
+    pub async fn confirm(&self) -> Result<(), ApiError> {
+        todo!()
+    }
+
+    /// This node's part in the cluster.
+    pub fn cluster(&self) -> &Cluster {
+        todo!()
+    }
+
+    /// Members, groups and loads.
+    pub async fn cluster_status(&self) -> ClusterStatus {
+        todo!()
+    }
+
+    /// Stops a member from leading and taking forwarded work, or undoes that.
     ///
     /// # Errors
     /// What the client should see.
-    pub async fn logs(&self, query: JournalQuery) -> Result<Vec<InvocationRecord>, ApiError> {
+    pub async fn drain_member(
+        &self,
+        request_id: &RequestId,
+        node: &str,
+        undo: bool,
+    ) -> Result<(), ApiError> {
+        let _ = (request_id, node, undo);
+        todo!()
+    }
+
+    /// Moves everything away from a member and removes it.
+    ///
+    /// # Errors
+    /// What the client should see.
+    pub async fn remove_member(&self, request_id: &RequestId, node: &str) -> Result<(), ApiError> {
+        let _ = (request_id, node);
+        todo!()
+    }
+
+    /// Makes a node lead a group.
+    ///
+    /// # Errors
+    /// What the client should see.
+    pub async fn transfer(
+        &self,
+        request_id: &RequestId,
+        group: GroupId,
+        node: &str,
+    ) -> Result<(), ApiError> {
+        let _ = (request_id, group, node);
+        todo!()
+    }
+
+    /// Reads a register of a data group, linearizably.
+    ///
+    /// # Errors
+    /// What the client should see.
+    pub async fn register(&self, group: GroupId, key: &str) -> Result<RegisterValue, ApiError> {
+        let _ = (group, key);
+        todo!()
+    }
+
+    /// Sets a register of a data group.
+    ///
+    /// # Errors
+    /// What the client should see; `CONFLICT` when the present value is not the expected one.
+    pub async fn set_register(
+        &self,
+        group: GroupId,
+        key: &str,
+        value: RegisterValue,
+    ) -> Result<(), ApiError> {
+        let _ = (group, key, value);
+        todo!()
+    }
+
+    /// Invocation records of every member. Shows every invocation that was answered
+    /// before the call, but for those of silent members.
+    ///
+    /// # Errors
+    /// What the client should see.
+    pub async fn logs(&self, query: JournalQuery) -> Result<Logs, ApiError> {
         self.inner.logs(query).await
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use orama_cluster::{BlobStore, JournalStore, MetaStore};
+use orama_cluster::{BlobStore, Cluster, JournalStore, MetaStore};
 use orama_proto::RequestId;
 use orama_proto::command::MetaCommand;
 use prometheus::{IntCounterVec, Opts, Registry};
@@ -53,11 +53,12 @@ impl From<prometheus::Error> for StartError {
 
 pub(super) async fn start(
     options: PlatformOptions,
-    meta: MetaStore,
+    cluster: Cluster,
     blobs: BlobStore,
     journal_store: JournalStore,
     registry: &Registry,
 ) -> Result<Platform, StartError> {
+    let meta = cluster.meta().clone();
     if actix::System::try_current().is_none() {
         let text = "the platform must be started within an actix system";
         return Err(StartError::Other(text.to_owned()));

@@ -5,10 +5,9 @@ use std::time::Duration;
 use orama_cluster::JournalQuery;
 use orama_proto::ApiError;
 use orama_proto::api::ActorInfo;
-use orama_proto::invocation::InvocationRecord;
 use orama_proto::limits::LOGS_MAX;
 
-use super::Inner;
+use super::{Inner, Logs};
 use crate::errors;
 
 /// How long a reader waits for records to reach the disk before it reads what is there.
@@ -17,10 +16,7 @@ pub(super) const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 const LAST_FLUSH_WITHIN: Duration = Duration::from_secs(10);
 
 impl Inner {
-    pub(super) async fn logs(
-        &self,
-        mut query: JournalQuery,
-    ) -> Result<Vec<InvocationRecord>, ApiError> {
+    pub(super) async fn logs(&self, mut query: JournalQuery) -> Result<Logs, ApiError> {
         query.limit = query.limit.min(LOGS_MAX);
         if !self.journal.flush(FLUSH_WITHIN).await {
             tracing::warn!("the journal is behind; a query answers what is on disk");
@@ -30,6 +26,10 @@ impl Inner {
             .await
             .map_err(|_| errors::unexpected("a journal query was interrupted"))?
             .map_err(|error| errors::journal(&error))
+            .map(|records| Logs {
+                records,
+                silent: Vec::new(),
+            })
     }
 
     pub(super) fn actors(&self) -> Vec<ActorInfo> {

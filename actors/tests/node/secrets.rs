@@ -145,7 +145,7 @@ fn interleaved_calls_of_two_namespaces_never_mix() {
                 after: None,
                 request_id: None,
             };
-            let records = node.platform.logs(query).await.unwrap();
+            let records = node.platform.logs(query).await.unwrap().records;
             assert_eq!(records.len(), 500);
             for record in records {
                 let i = record

@@ -10,7 +10,7 @@ use orama_actors::platform::{Completed, Deploy, Invoke, StartError};
 use orama_actors::runtime::Compiler;
 use orama_actors::vault::MasterKeys;
 use orama_actors::{Platform, PlatformOptions};
-use orama_cluster::{BlobStore, DataDir, JournalQuery, JournalStore, MetaOptions, MetaStore};
+use orama_cluster::{BlobStore, Cluster, ClusterOptions, DataDir, JournalQuery, JournalStore};
 use orama_proto::function::{FunctionSpec, FunctionVersion};
 use orama_proto::invocation::{InvocationRecord, Principal, Trigger};
 use orama_proto::{ApiError, FunctionName, Namespace, RequestId};
@@ -67,7 +67,7 @@ impl Node {
     pub async fn try_start(path: &Path, settings: &Settings) -> Result<Self, StartError> {
         let registry = prometheus::Registry::new();
         let dir = DataDir::open(path).unwrap();
-        let meta = MetaStore::open(&dir, MetaOptions::default(), &registry)
+        let cluster = Cluster::start(&dir, ClusterOptions::default(), &registry)
             .await
             .unwrap();
         let blobs = BlobStore::open(&dir.blobs(), &registry).unwrap();
@@ -82,14 +82,14 @@ impl Node {
             max_queued_per_namespace: settings.queued,
             max_queue_wait: settings.wait,
         };
-        match Platform::start(options, meta.clone(), blobs, journal, &registry).await {
+        match Platform::start(options, cluster.clone(), blobs, journal, &registry).await {
             Ok(platform) => Ok(Self {
                 platform,
                 dir,
                 registry,
             }),
             Err(error) => {
-                meta.shutdown().await;
+                cluster.shutdown().await;
                 Err(error)
             }
         }
@@ -142,6 +142,7 @@ impl Node {
             principal: Arc::new(principal),
             trigger: Trigger::Http,
             input: Bytes::copy_from_slice(input),
+            repeatable: false,
         };
         let platform = self.platform.clone();
         async move { platform.invoke(invoke).await }
@@ -155,7 +156,7 @@ impl Node {
             after: None,
             request_id: None,
         };
-        self.platform.logs(query).await.unwrap()
+        self.platform.logs(query).await.unwrap().records
     }
 
     /// The value of a counter, summed over its labels that contain `label`.

@@ -4,6 +4,7 @@
 
 mod files;
 mod metrics;
+mod net;
 #[cfg(test)]
 pub(crate) mod small_disk;
 #[cfg(test)]
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use orama_proto::ContentId;
 use tokio::sync::Semaphore;
+
+pub use self::net::{BlobNet, TooFewCopies};
 
 use self::files::Files;
 use self::metrics::Metrics;

@@ -1,6 +1,6 @@
 //! One Raft group of this node, with nothing of openraft to be seen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,6 +63,9 @@ pub(crate) enum ProposeFault {
     Full,
     #[error("the group has stopped: {0}")]
     Stopped(String),
+    /// Sent to the leader, or accepted here, and no answer in time: it may still be committed.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(String),
     #[error("{0} bytes are more than an entry may have")]
     TooLarge(usize),
 }
@@ -73,8 +76,44 @@ impl ProposeFault {
             Self::NoLeader => "no_leader",
             Self::Full => "full",
             Self::Stopped(_) => "stopped",
+            Self::Unknown(_) => "unknown",
             Self::TooLarge(_) => "too_large",
         }
+    }
+}
+
+/// A read index was not obtained, or not reached here in time.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadFault {
+    #[error("no leader could be reached in time")]
+    NoLeader,
+    #[error("the group has stopped: {0}")]
+    Stopped(String),
+}
+
+/// A group as this replica sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct GroupView {
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) term: u64,
+    pub(crate) last: u64,
+    pub(crate) applied: u64,
+    pub(crate) voters: BTreeSet<NodeId>,
+    pub(crate) learners: BTreeSet<NodeId>,
+    /// A change of members is under way (joint configuration).
+    pub(crate) changing: bool,
+    /// On the leader: how far each other member's log is known to match.
+    pub(crate) matched: BTreeMap<NodeId, u64>,
+    /// The group has stopped on this node.
+    pub(crate) stopped: bool,
+}
+
+impl GroupView {
+    /// Whether a member's log is close enough to the leader's to vote: at most so many entries behind.
+    pub(crate) fn caught_up(&self, node: NodeId, within: u64) -> bool {
+        self.matched
+            .get(&node)
+            .is_some_and(|at| at.saturating_add(within) >= self.last)
     }
 }
 
@@ -416,6 +455,48 @@ impl Group {
                 RaftError::Fatal(fatal) => return Err(self.stopped(&fatal.to_string())),
             }
         }
+    }
+
+    /// Waits until this replica has applied everything that was committed before the
+    /// call: the leader's read index, one request for all who wait at a moment; none
+    /// on a leader with a valid lease.
+    pub(crate) async fn confirm(&self, deadline: Instant) -> Result<(), ReadFault> {
+        let _ = deadline;
+        todo!()
+    }
+
+    /// How the group looks from here.
+    pub(crate) fn view(&self) -> GroupView {
+        todo!()
+    }
+
+    /// Announces every change of [`Group::view`]'s leader, term or members.
+    pub(crate) fn views(&self) -> watch::Receiver<u64> {
+        todo!()
+    }
+
+    /// Leader only: adds a learner and answers when the change is committed, not when it has caught up.
+    pub(crate) async fn add_learner(&self, node: NodeId) -> Result<(), ProposeFault> {
+        let _ = node;
+        todo!()
+    }
+
+    /// Leader only: makes these the voters. A voter that is not among them becomes a learner.
+    pub(crate) async fn set_voters(&self, voters: BTreeSet<NodeId>) -> Result<(), ProposeFault> {
+        let _ = voters;
+        todo!()
+    }
+
+    /// Leader only: forgets a learner.
+    pub(crate) async fn remove_learner(&self, node: NodeId) -> Result<(), ProposeFault> {
+        let _ = node;
+        todo!()
+    }
+
+    /// Leader only: asks `to`, a voter that has caught up, to take over, and waits until it does.
+    pub(crate) async fn transfer(&self, to: NodeId, deadline: Instant) -> Result<(), ProposeFault> {
+        let _ = (to, deadline);
+        todo!()
     }
 
     /// Index of the last applied entry.

@@ -7,6 +7,7 @@
 mod cell;
 mod fault;
 mod group;
+mod groups;
 mod log;
 mod machine;
 mod metrics;
@@ -18,7 +19,11 @@ mod state;
 mod suite;
 mod types;
 
-pub(crate) use group::{ENTRY_MAX_BYTES, Group, GroupOptions, OpenFault, ProposeFault};
+pub(crate) use fault::StorageFault;
+pub(crate) use group::{
+    ENTRY_MAX_BYTES, Group, GroupOptions, GroupView, OpenFault, ProposeFault, ReadFault,
+};
+pub(crate) use groups::{Begin, Groups};
 pub(crate) use machine::{Applied, Machine};
 pub(crate) use metrics::Metrics;
 pub(crate) use recover::Paths;

@@ -260,6 +260,11 @@ impl Step<'_> {
             | MetaCommand::RollbackFunction { .. }
             | MetaCommand::SetFunctionEnabled { .. }
             | MetaCommand::DeleteFunction { .. }) => self.run_function(command),
+            MetaCommand::InitCluster { .. }
+            | MetaCommand::PutMember { .. }
+            | MetaCommand::SetMemberState { .. }
+            | MetaCommand::RemoveMember { .. }
+            | MetaCommand::PlaceGroup { .. } => todo!(),
         }
     }
 

@@ -66,6 +66,9 @@ pub enum ProposeError {
     /// The group has stopped after a storage fault and must be restarted.
     #[error("the metadata group has stopped: {0}")]
     Stopped(String),
+    /// It was sent to the leader and no answer came: it may or may not have been made.
+    #[error("the outcome of the change is unknown: {0}")]
+    Unknown(String),
     /// Larger than an entry may be.
     #[error("the change has {bytes} bytes, the limit is {limit}")]
     TooLarge {
@@ -74,6 +77,17 @@ pub enum ProposeError {
         /// The limit.
         limit: usize,
     },
+}
+
+/// The local metadata could not be confirmed to be up to date; reads may be stale.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfirmError {
+    /// No leader answered in time.
+    #[error("no leader of the metadata group could be reached in time")]
+    NoLeader,
+    /// The group has stopped on this node.
+    #[error("the metadata group has stopped: {0}")]
+    Stopped(String),
 }
 
 /// A namespace as the state machine holds it.
@@ -103,5 +117,10 @@ fn name_of(command: &MetaCommand) -> &'static str {
         MetaCommand::DeleteSecret { .. } => "DeleteSecret",
         MetaCommand::RewrapDataKey { .. } => "RewrapDataKey",
         MetaCommand::RewrapPlatformKeys { .. } => "RewrapPlatformKeys",
+        MetaCommand::InitCluster { .. } => "InitCluster",
+        MetaCommand::PutMember { .. } => "PutMember",
+        MetaCommand::SetMemberState { .. } => "SetMemberState",
+        MetaCommand::RemoveMember { .. } => "RemoveMember",
+        MetaCommand::PlaceGroup { .. } => "PlaceGroup",
     }
 }

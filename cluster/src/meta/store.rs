@@ -2,18 +2,20 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use orama_proto::api::NamespaceInfo;
 use orama_proto::command::{ApiKeyRecord, COMMAND_VERSION, MetaCommand, MetaEnvelope, MetaReply};
 use orama_proto::function::{FunctionStatus, FunctionVersion};
 use orama_proto::sealed::{SealedValue, WrappedKey};
+use orama_proto::topology::Topology;
 use orama_proto::{
     ContentId, FunctionName, GroupId, Namespace, NodeId, RequestId, SecretName, Timestamp, record,
 };
 
 use super::catalog::{Catalog, Function};
 use super::machine::{MetaMachine, read_reply};
-use super::{MetaOptions, NamespaceEntry, OpenError, ProposeError, name_of};
+use super::{ConfirmError, MetaOptions, NamespaceEntry, OpenError, ProposeError, name_of};
 use crate::DataDir;
 use crate::consensus::{
     ENTRY_MAX_BYTES, Group, GroupOptions, Machine, Metrics, OpenFault, Paths, ProposeFault,
@@ -103,6 +105,7 @@ impl MetaStore {
                 ProposeFault::NoLeader => ProposeError::NoLeader,
                 ProposeFault::Full => ProposeError::Full,
                 ProposeFault::Stopped(why) => ProposeError::Stopped(why),
+                ProposeFault::Unknown(why) => ProposeError::Unknown(why),
                 ProposeFault::TooLarge(bytes) => ProposeError::TooLarge {
                     bytes,
                     limit: ENTRY_MAX_BYTES,
@@ -116,6 +119,22 @@ impl MetaStore {
             MetaReply::Refused(refusal) => Err(refusal.into()),
             reply => Ok(reply),
         }
+    }
+
+    /// Waits until everything that was acknowledged anywhere before this call is
+    /// visible here: asks the leader for its read index (one call for all who
+    /// wait) and waits until it is applied. On a leader with a valid lease it asks nobody.
+    ///
+    /// # Errors
+    /// See [`ConfirmError`].
+    pub async fn confirm(&self, deadline: Instant) -> Result<(), ConfirmError> {
+        let _ = deadline;
+        todo!()
+    }
+
+    /// Members and placement of groups: local memory.
+    pub fn topology(&self) -> Arc<Topology> {
+        todo!()
     }
 
     fn read<T>(&self, look: impl FnOnce(&Catalog) -> T) -> T {

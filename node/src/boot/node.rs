@@ -8,7 +8,7 @@ use anyhow::Context;
 use orama_actors::runtime::Compiler;
 use orama_actors::vault::MasterKeys;
 use orama_actors::{Platform, PlatformOptions};
-use orama_cluster::{BlobStore, DataDir, JournalStore, MetaOptions, MetaStore};
+use orama_cluster::{BlobStore, Cluster, ClusterOptions, DataDir, JournalStore};
 use prometheus::Registry;
 
 use super::dev;
@@ -106,7 +106,7 @@ async fn start(mut config: Config) -> anyhow::Result<Running> {
     let master_keys = MasterKeys::parse(master_key.expose()).map_err(plain)?;
     drop(master_key);
 
-    let meta = MetaStore::open(&dir, MetaOptions::default(), &registry)
+    let cluster = Cluster::start(&dir, ClusterOptions::default(), &registry)
         .await
         .map_err(plain)?;
     let blobs = BlobStore::open(&dir.blobs(), &registry)
@@ -122,7 +122,7 @@ async fn start(mut config: Config) -> anyhow::Result<Running> {
         max_queued_per_namespace: config.max_queued_per_namespace,
         max_queue_wait: config.max_queue_wait,
     };
-    let platform = Platform::start(options, meta, blobs, journal, &registry)
+    let platform = Platform::start(options, cluster, blobs, journal, &registry)
         .await
         .map_err(plain)?;
     let gateway = gateway::start(

@@ -106,7 +106,7 @@ impl Api {
         let namespace = call.namespace()?;
         let name = FunctionRef::without_version(call.capture(0))?;
         let asked = LogsQuery::parse(call.request.query_string())?;
-        let invocations = self
+        let found = self
             .platform
             .logs(JournalQuery {
                 namespace: namespace.clone(),
@@ -116,6 +116,7 @@ impl Api {
                 request_id: asked.request_id,
             })
             .await?;
+        let (invocations, silent) = (found.records, found.silent);
         // The log of a deleted function stays readable as long as it is kept.
         if invocations.is_empty() && self.platform.meta().versions(&namespace, &name).is_none() {
             return Err(not_found(&name, None));
@@ -140,6 +141,7 @@ impl Api {
             },
             invocations,
             logs,
+            silent,
         })
     }
 

@@ -59,6 +59,7 @@ impl Api {
                 principal: call.principal,
                 trigger: Trigger::Http,
                 input,
+                repeatable: false,
             })
             .await?;
         let mut response = answer(completed.output, completed.duration_ms, &call.request_id)?;
