@@ -12,7 +12,7 @@ use std::sync::Arc;
 use orama_proto::{GroupId, NodeId};
 
 use super::fault::StorageFault;
-use super::log::{GroupLog, RaftLog};
+use super::log::{self, GroupLog, RaftLog};
 use super::machine::Machine;
 use super::snapshot::{SnapshotFile, SnapshotStore};
 use super::state::{GroupState, StateDb, Unusable};
@@ -21,7 +21,7 @@ use super::types::{MembershipRecord, Position};
 /// Where a node keeps its groups.
 #[derive(Debug, Clone)]
 pub(crate) struct Paths {
-    /// The log's file.
+    /// The log's directory.
     pub(crate) log: PathBuf,
     /// sled's directory.
     pub(crate) state: PathBuf,
@@ -46,11 +46,12 @@ struct Recovery<'a> {
     machine: &'a dyn Machine,
 }
 
-/// Refuses to begin a new log beside what an older one left. The log's file is
-/// made before anything else, so whatever else is there proves that there was one.
+/// Refuses to begin a new log beside what an older one left. The log's first segment
+/// is made before anything else, so whatever else is there proves that there was one.
 pub(crate) fn refuse_lost_log(paths: &Paths) -> Result<(), StorageFault> {
-    let there = |path: &Path| path.try_exists().map_err(|e| StorageFault::io(path, e));
-    if there(&paths.log)? {
+    log::refuse_old_layout(&paths.log)?;
+    let segments = log::segments(&paths.log).map_err(|e| StorageFault::io(&paths.log, e))?;
+    if !segments.is_empty() {
         return Ok(());
     }
     for dir in [&paths.state, &paths.snapshots] {
