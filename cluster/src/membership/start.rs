@@ -21,7 +21,7 @@ use crate::DataDir;
 use crate::consensus::{self, Begin, GroupOptions, Groups, OpenFault, Paths, StorageFault};
 use crate::data::DataGroups;
 use crate::mesh::{Mesh, MeshError, MeshOptions, Service};
-use crate::meta::{MetaMachine, MetaStore};
+use crate::meta::{ConfirmError, MetaMachine, MetaStore};
 
 /// One try to confirm that the metadata is up to date.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
@@ -426,12 +426,8 @@ async fn arrive(
                 let voters = core.meta_group.view().voters.len();
                 format!("{} voters, there are {voters}", core.voters_at_first())
             }
-            Err(error) => {
-                if let Some(crate::ConfirmError::Stopped(why)) = Some(error) {
-                    return Err(storage(why));
-                }
-                error.to_string()
-            }
+            Err(ConfirmError::Stopped(why)) => return Err(storage(why)),
+            Err(error) => error.to_string(),
         };
         if confirmed.is_err() || !core.is_complete() {
             refuse_foreign(seeker, own)?;
