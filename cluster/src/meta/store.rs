@@ -165,7 +165,7 @@ impl MetaStore {
 
     /// Members and placement of groups: local memory.
     pub fn topology(&self) -> Arc<Topology> {
-        todo!()
+        self.read(|c| Arc::clone(&c.topology))
     }
 
     fn read<T>(&self, look: impl FnOnce(&Catalog) -> T) -> T {
