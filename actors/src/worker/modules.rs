@@ -1,11 +1,11 @@
 //! A version's module, from wherever it is nearest: memory, the compiled
-//! cache on disk, or the blob and the compiler.
+//! cache on disk, or the blob, of this node or another, and the compiler.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use orama_cluster::{BlobError, BlobStore};
+use orama_cluster::{BlobError, BlobNet};
 use orama_proto::ContentId;
 use tokio::sync::Semaphore;
 
@@ -31,13 +31,13 @@ pub(crate) enum LoadError {
 /// Finds modules.
 pub(crate) struct Modules {
     runtime: Runtime,
-    blobs: BlobStore,
+    blobs: BlobNet,
     loading: OneAtATime<ContentId>,
     compiling: Semaphore,
 }
 
 impl Modules {
-    pub(crate) fn new(runtime: Runtime, blobs: BlobStore) -> Self {
+    pub(crate) fn new(runtime: Runtime, blobs: BlobNet) -> Self {
         Self {
             runtime,
             blobs,
@@ -70,6 +70,8 @@ impl Modules {
         if let Some(module) = self.runtime.load(cid).await? {
             return Ok(module);
         }
+        // From another node it may take long: nobody's compiling waits for that.
+        self.blobs.ensure(cid).await?;
         let _place = self.compiling.acquire().await;
         let wasm: Bytes = self.blobs.get(cid).await?;
         Ok(self.runtime.prepare(cid, wasm).await?)
