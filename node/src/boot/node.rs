@@ -246,12 +246,18 @@ mod tests {
 
     #[test]
     fn the_mesh_is_announced_only_where_there_is_one() {
-        let (http, metrics) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
+        let (http, metrics) = (
+            "127.0.0.1:1".parse().unwrap(),
+            "127.0.0.1:2".parse().unwrap(),
+        );
         assert_eq!(
             announcement(http, metrics, None, ""),
             "listening on http://127.0.0.1:1\nmetrics on http://127.0.0.1:2\n"
         );
-        let mesh = ["/ip4/127.0.0.1/tcp/3".to_owned(), "/ip6/::1/tcp/3".to_owned()];
+        let mesh = [
+            "/ip4/127.0.0.1/tcp/3".to_owned(),
+            "/ip6/::1/tcp/3".to_owned(),
+        ];
         assert!(
             announcement(http, metrics, Some(&mesh), "")
                 .ends_with("\nmesh on /ip4/127.0.0.1/tcp/3 /ip6/::1/tcp/3\n")

@@ -39,8 +39,8 @@ pub(super) fn links(
         Mode::Node => "/ip4/0.0.0.0/tcp/4001",
         Mode::Dev => "/ip4/127.0.0.1/tcp/4001",
     };
-    let listen = addresses(layers, "mesh_listen", false)?
-        .unwrap_or_else(|| vec![default_listen.to_owned()]);
+    let listen =
+        addresses(layers, "mesh_listen", false)?.unwrap_or_else(|| vec![default_listen.to_owned()]);
     let advertise = addresses(layers, "mesh_advertise", true)?.unwrap_or_default();
     let Some(secret) = secret else {
         let idle = ["join", "bootstrap_expect", "mesh_listen", "mesh_advertise"]
@@ -125,8 +125,12 @@ fn is_address(text: &str, told: bool) -> bool {
         return false;
     };
     let host_fits = match kind {
-        "ip4" => host.parse().is_ok_and(|ip: Ipv4Addr| !told || !ip.is_unspecified()),
-        "ip6" => host.parse().is_ok_and(|ip: Ipv6Addr| !told || !ip.is_unspecified()),
+        "ip4" => host
+            .parse()
+            .is_ok_and(|ip: Ipv4Addr| !told || !ip.is_unspecified()),
+        "ip6" => host
+            .parse()
+            .is_ok_and(|ip: Ipv6Addr| !told || !ip.is_unspecified()),
         "dns" | "dns4" | "dns6" => told && !host.is_empty(),
         _ => false,
     };

@@ -55,7 +55,9 @@ pub enum ConfigError {
         recipe: &'static str,
     },
     /// A setting that only a node with a cluster secret can follow.
-    #[error("{origin}: needs {CLUSTER_SECRET} (or {CLUSTER_SECRET}_FILE), the same on every node; `openssl rand -hex 32` makes one")]
+    #[error(
+        "{origin}: needs {CLUSTER_SECRET} (or {CLUSTER_SECRET}_FILE), the same on every node; `openssl rand -hex 32` makes one"
+    )]
     NeedsClusterSecret {
         /// Flag, variable or key of the file.
         origin: String,

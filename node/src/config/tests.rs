@@ -185,10 +185,22 @@ fn without_a_cluster_secret_there_is_no_mesh() {
     assert_eq!(config.data_groups, 4);
     assert_eq!(config.replace_after, Duration::from_secs(300));
     for (name, value, origin) in [
-        ("join", "/ip4/10.0.0.1/tcp/4001", "--join: needs ORAMA_CLUSTER_SECRET"),
-        ("bootstrap_expect", "3", "--bootstrap-expect: needs ORAMA_CLUSTER_SECRET"),
+        (
+            "join",
+            "/ip4/10.0.0.1/tcp/4001",
+            "--join: needs ORAMA_CLUSTER_SECRET",
+        ),
+        (
+            "bootstrap_expect",
+            "3",
+            "--bootstrap-expect: needs ORAMA_CLUSTER_SECRET",
+        ),
         ("mesh_listen", "/ip4/0.0.0.0/tcp/1", "--mesh-listen: needs"),
-        ("mesh_advertise", "/ip4/10.0.0.1/tcp/1", "--mesh-advertise: needs"),
+        (
+            "mesh_advertise",
+            "/ip4/10.0.0.1/tcp/1",
+            "--mesh-advertise: needs",
+        ),
     ] {
         let text = Config::for_node(&with(&[(name, value)]), &environment)
             .unwrap_err()
@@ -237,7 +249,10 @@ fn lists_come_from_flags_commas_and_yaml_lists() {
         "ORAMA_JOIN" => Some(" /ip4/10.0.0.9/tcp/4001 , ,".into()),
         other => clustered(other),
     };
-    let links = Config::for_node(&args, &environment).unwrap().links.unwrap();
+    let links = Config::for_node(&args, &environment)
+        .unwrap()
+        .links
+        .unwrap();
     assert_eq!(links.join.len(), 1, "the environment beats the file");
 }
 
@@ -251,17 +266,45 @@ fn wrong_settings_of_the_mesh_are_named() {
     for (name, value, start) in [
         ("join", "somewhere", "--join: "),
         ("join", ",", "--join: must not be empty"),
-        ("mesh_listen", "0.0.0.0:4001", "--mesh-listen: must be multiaddresses"),
+        (
+            "mesh_listen",
+            "0.0.0.0:4001",
+            "--mesh-listen: must be multiaddresses",
+        ),
         ("mesh_listen", "/dns4/a/tcp/1", "--mesh-listen: "),
         ("mesh_listen", "/ip4/0.0.0.0/tcp/70000", "--mesh-listen: "),
-        ("mesh_advertise", "/ip4/0.0.0.0/tcp/4001", "--mesh-advertise: "),
-        ("mesh_advertise", "/ip4/10.0.0.1/tcp/0", "--mesh-advertise: "),
-        ("mesh_advertise", "/ip4/10.0.0.1/udp/1", "--mesh-advertise: "),
-        ("bootstrap_expect", "0", "--bootstrap-expect: must be at least 1"),
+        (
+            "mesh_advertise",
+            "/ip4/0.0.0.0/tcp/4001",
+            "--mesh-advertise: ",
+        ),
+        (
+            "mesh_advertise",
+            "/ip4/10.0.0.1/tcp/0",
+            "--mesh-advertise: ",
+        ),
+        (
+            "mesh_advertise",
+            "/ip4/10.0.0.1/udp/1",
+            "--mesh-advertise: ",
+        ),
+        (
+            "bootstrap_expect",
+            "0",
+            "--bootstrap-expect: must be at least 1",
+        ),
         ("bootstrap_expect", "65", "--bootstrap-expect: "),
-        ("data_groups", "0", "--data-groups: must be a whole number from 1 to 256"),
+        (
+            "data_groups",
+            "0",
+            "--data-groups: must be a whole number from 1 to 256",
+        ),
         ("data_groups", "257", "--data-groups: "),
-        ("replace_after", "10ms", "--replace-after: must be at least 1s"),
+        (
+            "replace_after",
+            "10ms",
+            "--replace-after: must be at least 1s",
+        ),
         ("node_name", "a b", "--node-name: must have"),
         ("node_name", "0123456789abcdef", "--node-name: must have"),
     ] {
@@ -272,7 +315,9 @@ fn wrong_settings_of_the_mesh_are_named() {
         "ORAMA_CLUSTER_SECRET" => Some("tooshort".into()),
         other => environment(other),
     };
-    let text = Config::for_node(&with(&[]), &short).unwrap_err().to_string();
+    let text = Config::for_node(&with(&[]), &short)
+        .unwrap_err()
+        .to_string();
     assert!(
         text.starts_with("ORAMA_CLUSTER_SECRET: ") && !text.contains("tooshort"),
         "{text}"

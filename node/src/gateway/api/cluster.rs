@@ -110,19 +110,23 @@ fn undo_of_query(value: Option<Cow<'_, str>>) -> Result<Option<bool>, ApiError> 
 
 /// A group as a path names it: its number, `meta`, or `data-N`.
 fn group_of(text: &str) -> Result<GroupId, ApiError> {
-    let number = match text {
-        "meta" => Some("0"),
-        _ => Some(text.strip_prefix("data-").unwrap_or(text)),
+    let named = text.strip_prefix("data-");
+    let id = match text {
+        "meta" => Some(0),
+        _ => number(named.unwrap_or(text)),
     };
-    number
-        .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
-        .and_then(|digits| digits.parse().ok())
-        // `data-0` would be another name of the metadata group.
-        .filter(|id| *id != 0 || !text.starts_with("data-"))
+    // `data-0` would be another name of the metadata group.
+    id.filter(|id| *id != 0 || named.is_none())
         .map(GroupId)
         .ok_or_else(|| {
             ApiError::validation("group: must be a group's number, \"meta\" or \"data-N\"")
         })
+}
+
+/// A number of digits alone: no sign.
+fn number(text: &str) -> Option<u32> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
 }
 
 /// What may be written to a register.
@@ -155,10 +159,26 @@ mod tests {
 
     #[test]
     fn groups_have_numbers_and_names() {
-        for (text, id) in [("0", 0), ("meta", 0), ("3", 3), ("data-3", 3), ("data-256", 256)] {
+        for (text, id) in [
+            ("0", 0),
+            ("meta", 0),
+            ("3", 3),
+            ("data-3", 3),
+            ("data-256", 256),
+        ] {
             assert_eq!(group_of(text).unwrap(), GroupId(id), "{text}");
         }
-        for text in ["", "data", "data-", "data-0", "data-x", "-1", "+1", "4294967296", "Meta"] {
+        for text in [
+            "",
+            "data",
+            "data-",
+            "data-0",
+            "data-x",
+            "-1",
+            "+1",
+            "4294967296",
+            "Meta",
+        ] {
             let error = group_of(text).unwrap_err();
             assert_eq!(error.code, ErrorCode::ValidationFailed, "{text}");
             assert!(error.message.starts_with("group: "), "{text}");
@@ -183,7 +203,9 @@ mod tests {
         assert!(checked(value(r#"{"value":"a","if_absent":true}"#)).is_ok());
         let wrong = |text| checked(value(text)).unwrap_err().message;
         assert!(wrong("{}").starts_with("value: "));
-        assert!(wrong(r#"{"value":"a","if_value":"b","if_absent":true}"#).starts_with("if_value: "));
+        assert!(
+            wrong(r#"{"value":"a","if_value":"b","if_absent":true}"#).starts_with("if_value: ")
+        );
     }
 
     #[test]
