@@ -29,7 +29,9 @@ async fn three_nodes_are_one_cluster_by_the_readmes_commands() {
         .stderr(Stdio::piped());
     // Not killed on drop: its own trap stops the nodes when the time is over.
     let child = command.spawn().unwrap();
-    let pid = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
+    let pid = child
+        .id()
+        .and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
     let output = child.wait_with_output();
     tokio::pin!(output);
     let output = tokio::select! {
@@ -43,17 +45,26 @@ async fn three_nodes_are_one_cluster_by_the_readmes_commands() {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
-    assert!(output.status.success(), "{}\n{said}\n{complaints}", output.status);
+    assert!(
+        output.status.success(),
+        "{}\n{said}\n{complaints}",
+        output.status
+    );
     assert!(
         said.contains("\n3 of 3 nodes answer; every group has a leader.\n"),
         "{said}"
     );
     for name in ["n1", "n2", "n3"] {
-        let line = said.lines().find(|line| line.starts_with(&format!("{name}  ")));
+        let line = said
+            .lines()
+            .find(|line| line.starts_with(&format!("{name}  ")));
         assert!(line.is_some_and(|l| l.contains("active")), "{name}: {said}");
     }
     for group in ["meta", "data-1", "data-4"] {
-        assert!(said.lines().any(|l| l.starts_with(&format!("{group} "))), "{group}: {said}");
+        assert!(
+            said.lines().any(|l| l.starts_with(&format!("{group} "))),
+            "{group}: {said}"
+        );
     }
     assert_eq!(said.matches("Hello, World!").count(), 3, "{said}");
 }
