@@ -25,8 +25,8 @@ struct ActorList {
 }
 
 impl Api {
-    pub(super) async fn list_namespaces(&self) -> Result<HttpResponse, ApiError> {
-        self.platform.confirm().await?;
+    pub(super) async fn list_namespaces(&self, call: &Call) -> Result<HttpResponse, ApiError> {
+        self.fresh(call).await?;
         let namespaces = self.platform.meta().namespaces();
         respond::ok(&NamespaceList {
             count: namespaces.len(),
@@ -60,7 +60,7 @@ impl Api {
     }
 
     pub(super) async fn list_keys(&self, call: &Call) -> Result<HttpResponse, ApiError> {
-        self.platform.confirm().await?;
+        self.fresh(call).await?;
         let namespace = self.existing(call).await?;
         let keys: Vec<KeyInfo> = self
             .platform
@@ -127,8 +127,8 @@ impl Api {
         )
     }
 
-    pub(super) async fn master_key_status(&self) -> Result<HttpResponse, ApiError> {
-        self.platform.confirm().await?;
+    pub(super) async fn master_key_status(&self, call: &Call) -> Result<HttpResponse, ApiError> {
+        self.fresh(call).await?;
         respond::ok(&self.platform.master_key_status())
     }
 
