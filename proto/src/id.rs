@@ -25,7 +25,7 @@ impl fmt::Display for GroupId {
     }
 }
 
-/// A node of the cluster, drawn at random when its data directory is made.
+/// A node of the cluster: the first eight bytes of SHA-256 over its public key's peer id.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]

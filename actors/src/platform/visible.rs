@@ -166,7 +166,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_paused_member_costs_the_wait_once() {
         let visible = Visible::default();
         let members = || vec![NodeId(1), NodeId(2)];
@@ -180,13 +180,14 @@ mod tests {
                 Seen::Answered
             }
         };
-        let since = tokio::time::Instant::now();
+        let since = Instant::now();
         assert_eq!(visible.settle(members(), ask).await, 1);
-        assert_eq!(since.elapsed(), WAIT);
+        assert!(since.elapsed() >= WAIT);
+        let since = Instant::now();
         for _ in 0..10 {
             assert_eq!(visible.settle(members(), ask).await, 0);
         }
-        assert_eq!(since.elapsed(), WAIT);
+        assert!(since.elapsed() < WAIT);
         assert_eq!(asked.load(Ordering::Relaxed), 12);
         assert_eq!(visible.settle(Vec::new(), ask).await, 0);
     }

@@ -6,260 +6,58 @@
 //! stream per lane and direction carries calls: a request, at most one answer.
 //! `OVERVIEW.md` beside this file has the mental model.
 
-use std::future::Future;
+mod addresses;
+mod admission;
+mod frame;
+mod hello;
+mod keeper;
+mod key;
+mod lane;
+mod link;
+mod link_task;
+mod links;
+mod metrics;
+mod quiet;
+mod secrets;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod transport;
+mod types;
+
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use libp2p::Multiaddr;
 use orama_proto::{ClusterId, NodeId};
-use tokio::sync::watch;
-use zeroize::Zeroizing;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout_at;
 
-/// The program's key on the mesh. Its public half is the node's identity.
-/// `Debug` never shows it.
-#[derive(Clone)]
-pub struct NodeKey(Arc<Zeroizing<[u8; 32]>>);
+use keeper::Keeper;
+use link::End;
+use metrics::Metrics;
+use shared::Shared;
+use transport::{Command, Driver};
 
-impl NodeKey {
-    /// A new one.
-    ///
-    /// # Errors
-    /// When the system has no random numbers.
-    pub fn generate() -> std::io::Result<Self> {
-        todo!()
-    }
-    /// From its 32 bytes (an Ed25519 seed).
-    pub fn from_bytes(seed: Zeroizing<[u8; 32]>) -> Self {
-        Self(Arc::new(seed))
-    }
-    /// The 32 bytes, for the key file.
-    pub fn expose(&self) -> &[u8; 32] {
-        &self.0
-    }
-    /// The node that has this key: the first eight bytes of SHA-256 over the peer id.
-    pub fn node_id(&self) -> NodeId {
-        todo!()
-    }
-}
+pub use key::NodeKey;
+pub use secrets::ClusterSecrets;
+pub use types::{
+    BoxFuture, CallError, Declined, Handler, Incoming, Lane, MeshError, MeshOptions, Peer, Service,
+};
 
-impl std::fmt::Debug for NodeKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("NodeKey(..)")
-    }
-}
-
-/// The secrets that admit a node: one, or two while it is rotated. `Debug` never shows them.
-#[derive(Clone)]
-pub struct ClusterSecrets(Arc<[Zeroizing<Vec<u8>>]>);
-
-impl ClusterSecrets {
-    /// From the setting's text: one secret of at least 16 bytes, or two with a comma between.
-    ///
-    /// # Errors
-    /// A text for the operator that does not repeat the secret.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let _ = text;
-        todo!()
-    }
-}
-
-impl std::fmt::Debug for ClusterSecrets {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ClusterSecrets({})", self.0.len())
-    }
-}
-
-/// Settings of the mesh.
-#[derive(Debug, Clone)]
-pub struct MeshOptions {
-    /// This node's identity.
-    pub key: NodeKey,
-    /// Shown to people on other nodes.
-    pub name: String,
-    /// The program's version, told to peers.
-    pub version: String,
-    /// Multiaddresses to listen on, such as `/ip4/0.0.0.0/tcp/4001`; port 0 picks one.
-    pub listen: Vec<String>,
-    /// Multiaddresses told to peers; when empty, those listened on (an unspecified
-    /// address stands for this machine's addresses).
-    pub advertise: Vec<String>,
-    /// Who may be on the mesh.
-    pub secrets: ClusterSecrets,
-}
-
-/// Which stream a call travels on. A lane never waits for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Lane {
-    /// Liveness: heartbeats, votes, load. Tiny frames.
-    Heartbeat,
-    /// Log entries.
-    Consensus,
-    /// Everything a client waits for.
-    Calls,
-    /// Snapshots and blobs, in chunks; few in flight, so that it never fills a link.
-    Bulk,
-}
-
-impl Lane {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Heartbeat, Self::Consensus, Self::Calls, Self::Bulk];
-    /// Longest body of a frame, bytes. A longer one cuts the link before anything is allocated for it.
-    pub const fn frame_max(self) -> usize {
-        match self {
-            Self::Heartbeat => 64 << 10,
-            Self::Consensus => 8 << 20,
-            Self::Calls => 24 << 20,
-            Self::Bulk => (1 << 20) + (64 << 10),
-        }
-    }
-    /// Calls of one peer that may be handled at once; further ones are answered [`CallError::Busy`].
-    pub const fn in_flight_max(self) -> usize {
-        match self {
-            Self::Heartbeat => 256,
-            Self::Consensus => 256,
-            Self::Calls => 4096,
-            Self::Bulk => 4,
-        }
-    }
-    /// The name in protocol ids and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Heartbeat => "heartbeat",
-            Self::Consensus => "consensus",
-            Self::Calls => "calls",
-            Self::Bulk => "bulk",
-        }
-    }
-}
-
-/// What a call is for; picks the handler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Service {
-    /// Who the peer is (the mesh's own).
-    Hello = 1,
-    /// Raft messages of all groups.
-    Raft = 2,
-    /// Proposals and read indexes of all groups, to their leader.
-    Group = 3,
-    /// Joining, forming, leaving.
-    Membership = 4,
-    /// Blobs.
-    Blobs = 5,
-    /// Invocations.
-    Invoke = 6,
-    /// Journal queries.
-    Journal = 7,
-    /// Load reports.
-    Load = 8,
-    /// Registers of data groups.
-    Data = 9,
-    /// Whether a change of the metadata is visible on the peer.
-    Visible = 10,
-}
-
-/// A call as the handler gets it.
-#[derive(Debug)]
-pub struct Incoming {
-    /// Who calls; proven by admission and its key.
-    pub from: NodeId,
-    /// When the caller stops waiting.
-    pub deadline: Instant,
-    /// The request.
-    pub body: Bytes,
-}
-
-/// The handler did not do what was asked; nothing changed. The text is for the caller's log.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Declined(pub String);
-
-/// A boxed future.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// Answers calls of one service. The future is dropped when the caller cancels
-/// or its link breaks; what must not stop halfway is spawned by the handler.
-pub trait Handler: Send + Sync + 'static {
-    /// Handles one call.
-    fn call(&self, incoming: Incoming) -> BoxFuture<'static, Result<Bytes, Declined>>;
-}
-
-/// A call without an answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// There is no link to the node, or it broke before the request was written: it was not seen.
-    #[error("there is no link to node {0}")]
-    NotSent(NodeId),
-    /// The peer has as many calls of this lane as it takes, or no handler: it did nothing.
-    #[error("node {0} does not take more calls")]
-    Busy(NodeId),
-    /// The handler declined; nothing changed.
-    #[error("node {node}: {why}")]
-    Declined {
-        /// Which.
-        node: NodeId,
-        /// Its text.
-        why: String,
-    },
-    /// The link broke after the request was written: it may have been handled.
-    #[error("the link to node {0} broke before the answer")]
-    Lost(NodeId),
-    /// No answer in time: it may have been handled, and the peer was told to stop.
-    #[error("node {0} did not answer in time")]
-    Deadline(NodeId),
-    /// The request is over the lane's limit.
-    #[error("{bytes} bytes are over the limit of {limit} for one call")]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-        /// The limit.
-        limit: usize,
-    },
-}
-
-impl CallError {
-    /// Whether the request may have had an effect.
-    pub fn maybe_handled(&self) -> bool {
-        matches!(self, Self::Lost(_) | Self::Deadline(_))
-    }
-}
-
-/// A peer with a link, admitted and introduced.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// Its identity.
-    pub id: NodeId,
-    /// For people.
-    pub name: String,
-    /// Its program's version.
-    pub version: String,
-    /// Where it says it can be reached.
-    pub addresses: Vec<String>,
-    /// The cluster it belongs to; `None` when it belongs to none yet.
-    pub cluster: Option<ClusterId>,
-}
-
-/// The mesh cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum MeshError {
-    /// A multiaddress that cannot be used.
-    #[error("{address:?} cannot be used: {problem}")]
-    Address {
-        /// As given.
-        address: String,
-        /// Why.
-        problem: String,
-    },
-    /// A metric's name is taken.
-    #[error(transparent)]
-    Metrics(#[from] prometheus::Error),
-}
+/// Commands that may wait for the swarm's task.
+const COMMANDS: usize = 256;
+/// Links that are tried for one call: each further one only when the call
+/// was not written to the one before.
+const TRIES: usize = 3;
 
 /// Handle of the mesh. Cheap to clone; the mesh ends when it is shut down.
 #[derive(Clone)]
-pub struct Mesh {}
+pub struct Mesh {
+    shared: Arc<Shared>,
+}
 
 impl Mesh {
     /// Listens, and answers when every address is bound.
@@ -270,42 +68,82 @@ impl Mesh {
         options: MeshOptions,
         registry: &prometheus::Registry,
     ) -> Result<Self, MeshError> {
-        let _ = (options, registry);
-        todo!()
+        let listen = parsed(&options.listen, addresses::parse_listen)?;
+        let advertise = parsed(&options.advertise, addresses::parse)?;
+        let metrics = Metrics::register(registry)?;
+        let pair = options.key.pair();
+        let swarm = transport::build(&pair, &options.secrets, &metrics).map_err(|e| {
+            MeshError::Address {
+                address: options.listen.join(","),
+                problem: format!("the node's key cannot be used: {e}"),
+            }
+        })?;
+        let (commands, received) = mpsc::channel(COMMANDS);
+        let shared = Arc::new(Shared::new(
+            options.key.node_id(),
+            options.name,
+            options.version,
+            advertise.iter().map(ToString::to_string).collect(),
+            commands,
+            metrics,
+        ));
+        let mut driver = Driver::new(swarm, Arc::clone(&shared), received);
+        driver.listen(&listen).await?;
+        tokio::spawn(driver.run());
+        tracing::info!(node = %shared.id, addresses = ?shared.addresses(), "the mesh listens");
+        Ok(Self { shared })
     }
     /// This node.
     pub fn node_id(&self) -> NodeId {
-        todo!()
+        self.shared.id
     }
     /// This node's name.
     pub fn name(&self) -> &str {
-        todo!()
+        &self.shared.name
     }
     /// The addresses told to peers, with the ports that were picked.
     pub fn addresses(&self) -> Vec<String> {
-        todo!()
+        self.shared.addresses()
     }
     /// Tells peers, present and future, which cluster this node belongs to. A
     /// link to a node of another cluster is logged and closed.
     pub fn belong_to(&self, cluster: ClusterId) {
-        let _ = cluster;
-        todo!()
+        self.shared.belong_to(cluster);
     }
-    /// Calls of `service` go to `handler` from now on.
+    /// Calls of `service` go to `handler` from now on. The mesh's own
+    /// [`Service::Hello`] cannot be replaced.
     pub fn serve(&self, service: Service, handler: Arc<dyn Handler>) {
-        let _ = (service, handler);
-        todo!()
+        self.shared.serve(service, handler);
     }
     /// Keeps a link to this node: dials the addresses, again after a break, with backoff.
     /// Known addresses are replaced; what a peer says about itself is tried too.
     pub fn keep(&self, node: NodeId, addresses: &[String]) {
-        let _ = (node, addresses);
-        todo!()
+        if node == self.shared.id || self.shared.is_closed() {
+            return;
+        }
+        let mut usable = Vec::with_capacity(addresses.len());
+        for text in addresses {
+            match addresses::parse(text) {
+                Ok(address) => usable.push(address),
+                Err(why) => {
+                    tracing::warn!(%node, address = text, why, "an address cannot be used");
+                }
+            }
+        }
+        let mut kept = self.shared.kept.lock();
+        if let Some(keeper) = kept.get(&node) {
+            keeper.update(usable);
+            return;
+        }
+        kept.insert(node, Keeper::start(Arc::clone(&self.shared), node, usable));
     }
     /// Stops keeping a link and closes it.
     pub fn forget(&self, node: NodeId) {
-        let _ = node;
-        todo!()
+        let keeper = self.shared.kept.lock().remove(&node);
+        drop(keeper);
+        for link in self.shared.links.of(Some(node)) {
+            link.end(End::forgotten());
+        }
     }
     /// Tries an address whose node is not known yet. Answers who is there once it
     /// is admitted and introduced. An address of this very node is an error.
@@ -313,21 +151,26 @@ impl Mesh {
     /// # Errors
     /// A text: refused, unreachable, wrong secret, itself.
     pub async fn find(&self, address: SocketAddr, deadline: Instant) -> Result<Peer, String> {
-        let _ = (address, deadline);
-        todo!()
+        let found = keeper::find(&self.shared, addresses::of_socket(address));
+        let node = timeout_at(deadline.into(), found)
+            .await
+            .map_err(|_| format!("{address} did not answer in time"))??;
+        self.shared
+            .links
+            .peer(node)
+            .ok_or_else(|| format!("the link to {address} broke"))
     }
     /// Peers with a link now, by id.
     pub fn peers(&self) -> Vec<Peer> {
-        todo!()
+        self.shared.links.peers()
     }
     /// Whether there is a link to the node now.
     pub fn linked(&self, node: NodeId) -> bool {
-        let _ = node;
-        todo!()
+        self.shared.links.is_linked(node)
     }
     /// Announces every change of [`Mesh::peers`].
     pub fn changes(&self) -> watch::Receiver<u64> {
-        todo!()
+        self.shared.links.changes()
     }
     /// Calls a peer. Dropping the future tells the peer to stop.
     ///
@@ -341,11 +184,61 @@ impl Mesh {
         body: Bytes,
         deadline: Instant,
     ) -> Result<Bytes, CallError> {
-        let _ = (to, lane, service, body, deadline);
-        todo!()
+        let start = Instant::now();
+        let result = self.try_call(to, lane, service, body, deadline).await;
+        self.shared
+            .metrics
+            .call(lane, service, &result, start.elapsed());
+        result
     }
+
+    async fn try_call(
+        &self,
+        to: NodeId,
+        lane: Lane,
+        service: Service,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<Bytes, CallError> {
+        let (bytes, limit) = (body.len(), lane.frame_max());
+        if bytes > limit {
+            return Err(CallError::TooLarge { bytes, limit });
+        }
+        for _ in 0..TRIES {
+            let Some(link) = self.shared.links.best(to) else {
+                break;
+            };
+            match link.call(lane, service, body.clone(), deadline).await {
+                Err(CallError::NotSent(_)) => {}
+                done => return done,
+            }
+        }
+        Err(CallError::NotSent(to))
+    }
+
     /// Closes every link and stops listening.
     pub async fn shutdown(&self) {
-        todo!()
+        self.shared.close();
+        self.shared.kept.lock().clear();
+        for link in self.shared.links.of(None) {
+            link.end(End::shutdown());
+        }
+        let (done, closed) = oneshot::channel();
+        if self.shared.commands.send(Command::Shutdown(done)).await.is_ok() {
+            let _ = closed.await;
+        }
     }
+}
+
+fn parsed(
+    texts: &[String],
+    parse: impl Fn(&str) -> Result<Multiaddr, String>,
+) -> Result<Vec<Multiaddr>, MeshError> {
+    let parse = |text: &String| {
+        parse(text).map_err(|problem| MeshError::Address {
+            address: text.clone(),
+            problem,
+        })
+    };
+    texts.iter().map(parse).collect()
 }
