@@ -1,40 +1,44 @@
-//! One Raft group of this node, with nothing of openraft to be seen.
+//! One Raft group of this node, with nothing of openraft to be seen: how it is
+//! started and stopped. What is done with it is in `propose`, `read` and `members`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, RaftError};
 use openraft::storage::RaftLogStorageExt;
 use openraft::{Config, EntryPayload, Membership, Raft, ServerState, SnapshotPolicy};
 use orama_proto::{GroupId, NodeId};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::fault::{Halt, HaltReason, StorageFault};
-use super::log::{GroupLog, RaftLog};
+use super::groups::Begin;
+use super::link::Links;
+use super::log::GroupLog;
 use super::machine::{GroupMachine, Machine, Published};
 use super::metrics::Metrics;
-use super::network::NoPeers;
-use super::recover::{Paths, Recovered, recover, refuse_lost_log};
-use super::state::StateDb;
-use super::types::{Command, Position, RaftEntry, Types};
+use super::network::Network;
+use super::read::Readers;
+use super::receive::Incoming;
+use super::recover::{Recovered, Storage};
+use super::types::{Position, RaftEntry, Types};
+use super::watch::Observer;
 use crate::disk;
 
 /// A proposal is at most so large.
 pub(crate) const ENTRY_MAX_BYTES: usize = 1 << 20;
-/// A proposal waits so long for a leader before it gives up.
-const LEADER_WAIT: Duration = Duration::from_secs(5);
 /// Proposals that openraft queues; further ones wait.
 const QUEUE: u64 = 4096;
-/// A snapshot is made after so many bytes of commands too: large ones would
-/// otherwise leave a log that takes seconds to verify at the next start.
-const SNAPSHOT_BYTES: u64 = 64 << 20;
-/// Pause before a file that an earlier handle of this process still holds is tried again.
-const BUSY_PAUSE: Duration = Duration::from_millis(5);
+/// A follower is told so often that there is a leader.
+const HEARTBEAT_MILLIS: u64 = 150;
+/// A follower that heard nothing waits for the leader's lease, which openraft makes
+/// as long as the largest timeout, and then for a timeout of its own: an election
+/// begins 1.15 to 1.5 s after the leader was last heard, five heartbeats at least
+/// must go missing, and writes go on within 2 s.
+const ELECTION_MILLIS: std::ops::Range<u64> = 400..750;
 
 /// How a group behaves.
 #[derive(Debug, Clone)]
@@ -71,7 +75,7 @@ pub(crate) enum ProposeFault {
 }
 
 impl ProposeFault {
-    fn label(&self) -> &'static str {
+    pub(super) fn label(&self) -> &'static str {
         match self {
             Self::NoLeader => "no_leader",
             Self::Full => "full",
@@ -127,51 +131,33 @@ pub(crate) struct Committed {
 /// Handle of a running group. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Group {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    id: GroupId,
-    raft: Raft<Types, GroupMachine>,
-    log: RaftLog,
-    state: StateDb,
-    halt: HaltReason,
-    published: Arc<Published>,
-    metrics: Metrics,
-    disk: PathBuf,
+/// What a node's groups have in common.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) node: NodeId,
+    pub(super) links: Links,
+    pub(super) metrics: Metrics,
+    /// Room for the bytes of proposals under way.
+    pub(super) room: Arc<Semaphore>,
 }
 
-/// Opens the files, waiting while an earlier handle of this process lets go of them.
-async fn open_storage(
-    paths: &Paths,
-    id: GroupId,
-    node: NodeId,
-    machine: &Arc<dyn Machine>,
-    metrics: &Metrics,
-    within: Duration,
-) -> Result<(RaftLog, Recovered), StorageFault> {
-    let start = Instant::now();
-    loop {
-        let (paths, machine, metrics) = (paths.clone(), Arc::clone(machine), metrics.clone());
-        let work = move || {
-            refuse_lost_log(&paths)?;
-            let log = RaftLog::open(&paths.log, &metrics)?;
-            let recovered = recover(&paths, id, node, &log, machine.as_ref())?;
-            Ok((log, recovered))
-        };
-        let result = tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| {
-            Err(StorageFault::Start {
-                group: id,
-                what: e.to_string(),
-            })
-        });
-        match result {
-            Err(StorageFault::Busy { .. }) if start.elapsed() < within => {
-                tokio::time::sleep(BUSY_PAUSE).await;
-            }
-            other => return other,
-        }
-    }
+pub(super) struct Inner {
+    pub(super) id: GroupId,
+    pub(super) shared: Shared,
+    pub(super) raft: Raft<Types, GroupMachine>,
+    pub(super) halt: HaltReason,
+    /// Why the log of all groups stopped.
+    pub(super) log_halt: HaltReason,
+    pub(super) published: Arc<Published>,
+    pub(super) disk: PathBuf,
+    pub(super) readers: Readers,
+    pub(super) incoming: Incoming,
+    pub(super) views: watch::Sender<u64>,
+    /// Whether the leader's place is being given away for lack of room.
+    pub(super) stepping: AtomicBool,
 }
 
 /// Begins the log of a new group: the entry that makes this node its only member.
@@ -199,18 +185,21 @@ pub(super) async fn begin(mut log: GroupLog, node: NodeId) -> io::Result<()> {
 fn config(id: GroupId, options: &GroupOptions) -> Result<Arc<Config>, StorageFault> {
     Config {
         cluster_name: id.to_string(),
-        heartbeat_interval: 100,
-        election_timeout_min: 500,
-        election_timeout_max: 1000,
+        heartbeat_interval: HEARTBEAT_MILLIS,
+        election_timeout_min: ELECTION_MILLIS.start,
+        election_timeout_max: ELECTION_MILLIS.end,
         enable_pre_vote: Some(true),
         // A restarted leader stands for election like everybody else: its first
         // entry then commits whatever its log holds. Restoring leadership
         // without one could serve a state that lags behind the log.
         enable_leader_restore: Some(false),
+        // A replica whose disk lost what it had synced is brought up to date
+        // again; openraft's other answer is a panic of the leader.
+        allow_log_reversion: Some(true),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_every.max(1)),
         // The log keeps what lies after the older of two snapshots anyway.
         max_in_snapshot_log_to_keep: 0,
-        max_payload_entries: 300,
+        max_payload_entries: 1024,
         api_channel_size: Some(QUEUE),
         ..Config::default()
     }
@@ -235,72 +224,75 @@ fn full(room_again: bool) -> ProposeFault {
 }
 
 impl Group {
-    /// Opens the group's storage and starts it; answers when it leads and has
-    /// applied everything its log held.
-    pub(crate) async fn open(
-        paths: &Paths,
+    /// Starts a group over its recovered storage. See [`super::Groups::start`].
+    pub(super) async fn start(
+        storage: &Storage,
+        shared: Shared,
         id: GroupId,
-        node: NodeId,
         machine: Arc<dyn Machine>,
+        recovered: Recovered,
         options: &GroupOptions,
-        metrics: Metrics,
+        begin_with: Begin,
     ) -> Result<Self, OpenFault> {
         let start = Instant::now();
-        let within = options.ready_within;
-        let (log, recovered) = open_storage(paths, id, node, &machine, &metrics, within).await?;
+        let node = shared.node;
         if recovered.rebuilt {
             let labels = [id.to_string()];
-            metrics.rebuilds.with_label_values(&labels).inc();
+            shared.metrics.rebuilds.with_label_values(&labels).inc();
         }
         let failed = |what: String| OpenFault::Storage(StorageFault::Start { group: id, what });
-        let mut alone = recovered.state.membership.is_sole_voter(node);
-        if recovered.log.is_pristine() {
+        let pristine = recovered.log.is_pristine();
+        if pristine && begin_with == Begin::Found {
             begin(recovered.log.clone(), node)
                 .await
                 .map_err(|e| failed(e.to_string()))?;
-            alone = true;
         }
         let (_, last) = recovered.log.ends();
         let published = Arc::<Published>::default();
         let halt = HaltReason::default();
-        let state = recovered.state.db();
+        let snapshot_dir = storage.paths.snapshots.clone();
+        let incoming = Incoming::new(&snapshot_dir, id);
         let machine = GroupMachine {
             group: id,
             state: recovered.state,
             snapshots: recovered.snapshots,
-            snapshot_dir: paths.snapshots.clone(),
+            snapshot_dir,
             log: recovered.log.clone(),
             machine,
             published: Arc::clone(&published),
             halt: halt.clone(),
-            metrics: metrics.clone(),
+            metrics: shared.metrics.clone(),
         };
         machine.publish();
+        let network = Network {
+            group: id,
+            node,
+            links: shared.links.clone(),
+            metrics: shared.metrics.clone(),
+        };
         let config = config(id, options)?;
-        let raft = Raft::new(node.0, config, NoPeers, recovered.log, machine)
+        let raft = Raft::new(node.0, config, network, recovered.log, machine)
             .await
             .map_err(|e| failed(e.to_string()))?;
-        // Alone there is nobody to wait for. With peers the others refuse
-        // while they hear a leader (pre-vote), and nothing is disturbed.
-        raft.trigger()
-            .elect(!alone)
-            .await
-            .map_err(|e| failed(e.to_string()))?;
+        let disk = storage.paths.log.parent();
         let inner = Inner {
             id,
+            shared,
             raft,
-            log,
-            state,
             halt,
+            log_halt: storage.log.halt().clone(),
             published,
-            metrics,
-            disk: paths.log.parent().map_or_else(PathBuf::new, PathBuf::from),
+            disk: disk.map_or_else(PathBuf::new, PathBuf::from),
+            readers: Readers::default(),
+            incoming,
+            views: watch::Sender::new(0),
+            stepping: AtomicBool::new(false),
         };
         let group = Self {
             inner: Arc::new(inner),
         };
-        group.watch_metrics();
-        if let Err(error) = group.ready(last.map(|l| l.index), within).await {
+        Observer::spawn(&group);
+        if let Err(error) = group.stand(last.map(|l| l.index), options.ready_within).await {
             group.shutdown().await;
             return Err(error);
         }
@@ -308,9 +300,36 @@ impl Group {
             group = %id,
             index = group.applied_index(),
             millis = start.elapsed().as_millis() as u64,
-            "the group is ready"
+            "the group runs"
         );
         Ok(group)
+    }
+
+    /// Stands for election if this node is a voter; alone, until it leads.
+    async fn stand(&self, last: Option<u64>, within: Duration) -> Result<(), OpenFault> {
+        let failed = |what: String| {
+            let group = self.inner.id;
+            OpenFault::Storage(StorageFault::Start { group, what })
+        };
+        let raft = &self.inner.raft;
+        let voters: BTreeSet<u64> = raft
+            .with_raft_state(|state| state.membership_state.effective().voter_ids().collect())
+            .await
+            .map_err(|e| failed(self.stopped(&e.to_string()).to_string()))?;
+        if !voters.contains(&self.inner.shared.node.0) {
+            return Ok(());
+        }
+        // Alone there is nobody to wait for. With peers the others refuse
+        // while they hear a leader (pre-vote), and nothing is disturbed.
+        let alone = voters.len() == 1;
+        raft.trigger()
+            .elect(!alone)
+            .await
+            .map_err(|e| failed(e.to_string()))?;
+        if alone {
+            self.ready(last, within).await?;
+        }
+        Ok(())
     }
 
     /// Leads, and has applied an entry of its own term and all that was there before.
@@ -342,54 +361,12 @@ impl Group {
         }
     }
 
-    fn watch_metrics(&self) {
-        let mut changes = self.inner.raft.metrics();
-        let metrics = self.inner.metrics.clone();
-        let group = self.inner.id.to_string();
-        // The task must not keep alive what it watches.
-        let inner = Arc::downgrade(&self.inner);
-        tokio::spawn(async move {
-            let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-            loop {
-                {
-                    let now = changes.borrow_watched();
-                    let applied = now.last_applied.as_ref().map_or(0, |at| at.index);
-                    let last = now.last_log_index.unwrap_or(0);
-                    let labels = [group.as_str()];
-                    metrics
-                        .applied_index
-                        .with_label_values(&labels)
-                        .set(number(applied));
-                    metrics
-                        .last_log_index
-                        .with_label_values(&labels)
-                        .set(number(last));
-                    metrics
-                        .term
-                        .with_label_values(&labels)
-                        .set(number(now.current_term));
-                }
-                // Answers at once; one that is under way is not begun again.
-                if let Some(inner) = inner.upgrade()
-                    && inner.published.unsaved.load(Ordering::Relaxed) >= SNAPSHOT_BYTES
-                    && let Err(error) = inner.raft.trigger().snapshot().await
-                {
-                    tracing::debug!(group, %error, "no snapshot");
-                }
-                // Ends with the group.
-                if changes.changed().await.is_err() {
-                    return;
-                }
-            }
-        });
-    }
-
-    fn stopped(&self, fallback: &str) -> ProposeFault {
+    pub(super) fn stopped(&self, fallback: &str) -> ProposeFault {
         let reason = self
             .inner
             .halt
             .get()
-            .or_else(|| self.inner.log.halt().get());
+            .or_else(|| self.inner.log_halt.get());
         match reason {
             Some(Halt::Full) => full(disk::has_room(&self.inner.disk, 0)),
             Some(Halt::Broken(what)) => ProposeFault::Stopped(what.clone()),
@@ -397,106 +374,14 @@ impl Group {
         }
     }
 
-    /// Replicates a command: past fdatasync on a majority and applied here when this returns.
-    pub(crate) async fn propose(&self, command: Vec<u8>) -> Result<Committed, ProposeFault> {
-        let start = Instant::now();
-        let result = self.try_propose(command).await;
-        let group = self.inner.id.to_string();
-        let label = result.as_ref().map_or_else(ProposeFault::label, |_| "ok");
+    /// Whether the group has stopped on this node.
+    pub(super) fn is_stopped(&self) -> bool {
         self.inner
-            .metrics
-            .proposals
-            .with_label_values(&[group.as_str(), label])
-            .inc();
-        if result.is_ok() {
-            self.inner
-                .metrics
-                .commit_seconds
-                .with_label_values(&[group.as_str()])
-                .observe(start.elapsed().as_secs_f64());
-        }
-        result
-    }
-
-    async fn try_propose(&self, command: Vec<u8>) -> Result<Committed, ProposeFault> {
-        if command.len() > ENTRY_MAX_BYTES {
-            return Err(ProposeFault::TooLarge(command.len()));
-        }
-        if !disk::has_room(&self.inner.disk, command.len() as u64) {
-            return Err(ProposeFault::Full);
-        }
-        let start = Instant::now();
-        let mut pause = Duration::from_millis(1);
-        let command = Command(command);
-        loop {
-            let error = match self.inner.raft.client_write(command.clone()).await {
-                Ok(done) => {
-                    return Ok(Committed {
-                        index: done.log_id.index,
-                        reply: done.data.0,
-                    });
-                }
-                Err(error) => error,
-            };
-            match error {
-                // A leader whose lease lapsed says the same for a moment; nothing was appended.
-                RaftError::APIError(ClientWriteError::ForwardToLeader(to))
-                    if to.leader_id.is_none() && start.elapsed() < LEADER_WAIT =>
-                {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_millis(50));
-                }
-                RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => {
-                    return Err(ProposeFault::NoLeader);
-                }
-                RaftError::APIError(other) => {
-                    return Err(ProposeFault::Stopped(other.to_string()));
-                }
-                RaftError::Fatal(fatal) => return Err(self.stopped(&fatal.to_string())),
-            }
-        }
-    }
-
-    /// Waits until this replica has applied everything that was committed before the
-    /// call: the leader's read index, one request for all who wait at a moment; none
-    /// on a leader with a valid lease.
-    pub(crate) async fn confirm(&self, deadline: Instant) -> Result<(), ReadFault> {
-        let _ = deadline;
-        todo!()
-    }
-
-    /// How the group looks from here.
-    pub(crate) fn view(&self) -> GroupView {
-        todo!()
-    }
-
-    /// Announces every change of [`Group::view`]'s leader, term or members.
-    pub(crate) fn views(&self) -> watch::Receiver<u64> {
-        todo!()
-    }
-
-    /// Leader only: adds a learner and answers when the change is committed, not when it has caught up.
-    pub(crate) async fn add_learner(&self, node: NodeId) -> Result<(), ProposeFault> {
-        let _ = node;
-        todo!()
-    }
-
-    /// Leader only: makes these the voters. A voter that is not among them becomes a learner.
-    pub(crate) async fn set_voters(&self, voters: BTreeSet<NodeId>) -> Result<(), ProposeFault> {
-        let _ = voters;
-        todo!()
-    }
-
-    /// Leader only: forgets a learner.
-    pub(crate) async fn remove_learner(&self, node: NodeId) -> Result<(), ProposeFault> {
-        let _ = node;
-        todo!()
-    }
-
-    /// Leader only: asks `to`, a voter that has caught up, to take over, and waits until it does.
-    pub(crate) async fn transfer(&self, to: NodeId, deadline: Instant) -> Result<(), ProposeFault> {
-        let _ = (to, deadline);
-        todo!()
+            .raft
+            .metrics()
+            .borrow_watched()
+            .running_state
+            .is_err()
     }
 
     /// Index of the last applied entry.
@@ -514,25 +399,18 @@ impl Group {
         self.inner.published.applied.subscribe()
     }
 
-    /// Stops the group and writes what was held back.
+    /// Waits until the entry with this index is applied here.
+    pub(super) async fn applied(&self, index: u64, deadline: Instant) -> bool {
+        let mut changes = self.changes();
+        let reached = changes.wait_for(|applied| *applied >= index);
+        let reached = tokio::time::timeout_at(deadline.into(), reached).await;
+        matches!(reached, Ok(Ok(_)))
+    }
+
+    /// Stops the group. Log and state stay open: [`super::Groups::shutdown`] closes them.
     pub(crate) async fn shutdown(&self) {
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(group = %self.inner.id, error = %error, "the group did not stop cleanly");
-        }
-        if let Err(error) = self.inner.log.close().await {
-            tracing::warn!(group = %self.inner.id, error = %error, "the log's last marks were not written");
-        }
-        let state = self.inner.state.clone();
-        let flushed = tokio::task::spawn_blocking(move || state.flush()).await;
-        match flushed {
-            Ok(Ok(())) => {}
-            // Nothing is lost: the log has it.
-            Ok(Err(error)) => {
-                tracing::warn!(group = %self.inner.id, error = %error, "the state was not flushed");
-            }
-            Err(error) => {
-                tracing::warn!(group = %self.inner.id, error = %error, "the state was not flushed");
-            }
         }
     }
 }

@@ -94,6 +94,14 @@ impl GroupMachine {
         self.published.applied.send_replace(index);
     }
 
+    /// Every pair of this moment: nothing is applied while this is awaited.
+    async fn pairs(&self) -> io::Result<Vec<Pair>> {
+        let state = self.state.clone();
+        tokio::task::spawn_blocking(move || state.pairs())
+            .await
+            .unwrap_or_else(|e| Err(io::Error::other(e)))
+    }
+
     fn builder(&self, pairs: io::Result<Vec<Pair>>) -> Builder {
         Builder {
             group: self.group,
@@ -103,7 +111,6 @@ impl GroupMachine {
             snapshots: Arc::clone(&self.snapshots),
             log: self.log.clone(),
             db: self.state.db(),
-            halt: self.halt.clone(),
             metrics: self.metrics.clone(),
         }
     }
@@ -182,27 +189,26 @@ impl RaftStateMachine<Types> for GroupMachine {
 
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
         self.published.unsaved.store(0, Ordering::Relaxed);
-        let pairs = self.state.pairs();
-        if !force {
-            let size: u64 = pairs.as_ref().map_or(0, |pairs| {
-                pairs
-                    .iter()
-                    .map(|(k, v)| (k.len() + v.len() + 8) as u64)
-                    .sum()
-            });
-            // A failed snapshot would stop the group; without one the log just grows.
-            if !disk::has_room(&self.snapshot_dir, size) {
-                tracing::warn!(group = %self.group, bytes = size, "no room for a snapshot; it is put off");
-                let labels = [self.group.to_string(), "put_off".into()];
-                self.metrics.snapshots.with_label_values(&labels).inc();
-                return None;
-            }
+        let pairs = self.pairs().await;
+        let size: u64 = pairs.as_ref().map_or(0, |pairs| {
+            pairs
+                .iter()
+                .map(|(k, v)| (k.len() + v.len() + 8) as u64)
+                .sum()
+        });
+        // Without a snapshot the log just grows.
+        if !force && !disk::has_room(&self.snapshot_dir, size) {
+            tracing::warn!(group = %self.group, bytes = size, "no room for a snapshot; it is put off");
+            let labels = [self.group.to_string(), "put_off".into()];
+            self.metrics.snapshots.with_label_values(&labels).inc();
+            return None;
         }
         Some(self.builder(pairs))
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        self.builder(self.state.pairs())
+        let pairs = self.pairs().await;
+        self.builder(pairs)
     }
 
     async fn install_snapshot(
@@ -210,27 +216,55 @@ impl RaftStateMachine<Types> for GroupMachine {
         _: &RaftSnapshotMeta,
         snapshot: SnapshotFile,
     ) -> io::Result<()> {
-        let pairs = snapshot.pairs()?;
-        let header = Arc::clone(&snapshot.header);
-        if !self.snapshots.holds(&snapshot) {
-            self.snapshots
-                .write(header.at, header.membership.clone(), &pairs)?;
-            self.snapshots.keep_newest_only()?;
-            // The log ahead of it came from a leader, which can send it again.
-            self.log
-                .limit_purge(super::log::PurgeLimit::Snapshot(header.at));
-        }
-        self.state
-            .replace(&pairs, header.at, header.membership.clone())?;
-        self.machine
-            .load(&mut pairs.iter().map(|(k, v)| (&k[..], &v[..])))
-            .map_err(io::Error::other)?;
+        let snapshots = Arc::clone(&self.snapshots);
+        let machine = Arc::clone(&self.machine);
+        let mut state = self.state.clone();
+        let at = snapshot.header.at;
+        let state = tokio::task::spawn_blocking(move || {
+            let pairs = snapshot.pairs()?;
+            if !snapshots.holds(&snapshot) {
+                snapshots.adopt(&snapshot)?;
+                snapshots.keep_newest_only()?;
+            }
+            state.replace(&pairs, at, snapshot.header.membership.clone())?;
+            machine
+                .load(&mut pairs.iter().map(|(k, v)| (&k[..], &v[..])))
+                .map_err(io::Error::other)?;
+            Ok::<_, io::Error>(state)
+        })
+        .await
+        .unwrap_or_else(|e| Err(io::Error::other(e)))
+        .inspect_err(|error| {
+            tracing::error!(group = %self.group, %error, "a snapshot cannot be installed; the group stops");
+            self.halt.set_io(error);
+        })?;
+        self.state = state;
+        // The log ahead of it came from a leader, which can send it again.
+        self.log
+            .limit_purge(super::log::PurgeLimit::Snapshot(at));
         self.publish();
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot<SnapshotFile>>> {
-        Ok(self.snapshots.newest().map(|file| openraft::Snapshot {
+        let (purged, _) = self.log.ends();
+        let newest = self.snapshots.newest().filter(|file| {
+            file.header.at.map(|at| at.index) >= purged.map(|at| at.index) && file.path.exists()
+        });
+        let file = match newest {
+            Some(file) => file,
+            None if self.state.at.is_none() => return Ok(None),
+            // They were damaged or deleted, and somebody needs what the log no longer has.
+            None => {
+                let pairs = self.pairs().await?;
+                let (at, membership) = (self.state.at, self.state.membership.clone());
+                let snapshots = Arc::clone(&self.snapshots);
+                tokio::task::spawn_blocking(move || snapshots.write(at, membership, &pairs))
+                    .await
+                    .map_err(io::Error::other)??
+            }
+        };
+        Ok(Some(openraft::Snapshot {
             meta: file.meta(),
             snapshot: file,
         }))
@@ -246,7 +280,6 @@ pub(crate) struct Builder {
     snapshots: Arc<SnapshotStore>,
     log: GroupLog,
     db: StateDb,
-    halt: HaltReason,
     metrics: Metrics,
 }
 
@@ -257,10 +290,11 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let pairs = self
             .pairs
             .take()
-            .ok_or_else(|| io::Error::other("the snapshot was built already"))??;
+            .ok_or_else(|| io::Error::other("the snapshot was built already"))?;
         let (at, membership) = (self.at, self.membership.clone());
         let (snapshots, db) = (Arc::clone(&self.snapshots), self.db.clone());
         let result = tokio::task::spawn_blocking(move || {
+            let pairs = pairs?;
             // Keeps the replay after a crash short; nothing depends on it.
             if let Err(error) = db.flush() {
                 tracing::warn!(%error, "the state was not flushed");
@@ -269,19 +303,31 @@ impl RaftSnapshotBuilder<Types> for Builder {
         })
         .await
         .unwrap_or_else(|e| Err(io::Error::other(e)));
-        if let Err(error) = &result {
-            tracing::error!(group = %self.group, %error, "a snapshot cannot be written; the group stops");
-            self.halt.set_io(error);
-        }
         let outcome = if result.is_ok() { "built" } else { "failed" };
         let labels = [self.group.to_string(), outcome.into()];
         self.metrics.snapshots.with_label_values(&labels).inc();
-        let file = result?;
+        let file = match result {
+            Ok(file) => file,
+            Err(error) => {
+                tracing::warn!(group = %self.group, %error, "a snapshot cannot be written; it is put off");
+                return Ok(no_news());
+            }
+        };
         self.log.limit_purge(self.snapshots.purge_limit());
         tracing::info!(group = %self.group, index = at.map_or(0, |a| a.index), bytes = file.header.body, "snapshot built");
         Ok(openraft::Snapshot {
             meta: file.meta(),
             snapshot: file,
         })
+    }
+}
+
+/// What openraft is told when no snapshot could be written. It takes an error for
+/// the end of the group; one of nothing is older than what it knows and changes
+/// nothing. The next is due after as many entries again.
+fn no_news() -> RaftSnapshot<SnapshotFile> {
+    openraft::Snapshot {
+        meta: RaftSnapshotMeta::default(),
+        snapshot: SnapshotFile::nothing(),
     }
 }

@@ -16,6 +16,12 @@ pub(crate) struct Metrics {
     pub(crate) sync_seconds: Histogram,
     pub(crate) snapshots: IntCounterVec,
     pub(crate) rebuilds: IntCounterVec,
+    pub(crate) leading: IntGaugeVec,
+    pub(crate) elections: IntCounterVec,
+    pub(crate) forwarded: IntCounterVec,
+    pub(crate) reads: IntCounterVec,
+    pub(crate) read_rounds: IntCounterVec,
+    pub(crate) snapshot_bytes: IntCounterVec,
 }
 
 /// 50 µs to about 1.6 s.
@@ -84,6 +90,32 @@ impl Metrics {
                 "orama_raft_state_rebuilds_total",
                 "Times the state was rebuilt from snapshot and log.",
                 &["group"],
+            )?,
+            leading: gauge("orama_raft_leading", "1 while this node leads the group.")?,
+            elections: counter(
+                "orama_raft_elections_total",
+                "Times that a new leader, or one after a time without, was seen.",
+                &["group"],
+            )?,
+            forwarded: counter(
+                "orama_raft_forwarded_total",
+                "Changes sent to a leader on another node, by result.",
+                &["group", "result"],
+            )?,
+            reads: counter(
+                "orama_raft_reads_total",
+                "Confirmations that local reads are up to date, by result.",
+                &["group", "result"],
+            )?,
+            read_rounds: counter(
+                "orama_raft_read_rounds_total",
+                "Read indexes asked for; all who wait share one.",
+                &["group"],
+            )?,
+            snapshot_bytes: counter(
+                "orama_raft_snapshot_bytes_total",
+                "Bytes of snapshots between nodes, by direction.",
+                &["group", "direction"],
             )?,
         })
     }

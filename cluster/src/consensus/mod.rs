@@ -8,16 +8,27 @@ mod cell;
 mod fault;
 mod group;
 mod groups;
+mod link;
 mod log;
 mod machine;
+mod members;
 mod metrics;
 mod network;
+mod propose;
+mod read;
+mod receive;
 mod recover;
+mod send;
+mod serve;
 mod snapshot;
 mod state;
 #[cfg(test)]
 mod suite;
+#[cfg(test)]
+mod tests;
 mod types;
+mod watch;
+mod wire;
 
 pub(crate) use fault::StorageFault;
 pub(crate) use group::{

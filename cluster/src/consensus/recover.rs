@@ -4,16 +4,19 @@
 //! The log is the truth. The state is checked against it and thrown away when
 //! it does not fit; the log itself is never repaired by guessing.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use orama_proto::{GroupId, NodeId};
+use parking_lot::Mutex;
 
 use super::fault::StorageFault;
-use super::log::{GroupLog, RaftLog};
+use super::log::{GroupLog, PurgeLimit, RaftLog};
 use super::machine::Machine;
+use super::metrics::Metrics;
 use super::snapshot::{SnapshotFile, SnapshotStore};
 use super::state::{GroupState, StateDb, Unusable};
 use super::types::{MembershipRecord, Position};
@@ -38,17 +41,74 @@ pub(crate) struct Recovered {
     pub(crate) rebuilt: bool,
 }
 
+/// Log and state of all groups, open.
+pub(crate) struct Storage {
+    pub(crate) paths: Paths,
+    pub(crate) node: NodeId,
+    pub(crate) log: RaftLog,
+    pub(crate) db: StateDb,
+    /// What the state holds, until the groups start.
+    found: Mutex<HashMap<GroupId, GroupState>>,
+    /// Why the state had to be made anew, if it had.
+    anew: Option<String>,
+    /// The node that the state says it belongs to.
+    owner: Option<NodeId>,
+}
+
+impl Storage {
+    /// Opens the log and the state. A state that is damaged anywhere is set
+    /// aside as a whole: nothing is known about the rest of its file. Blocks.
+    pub(crate) fn open(
+        paths: &Paths,
+        node: NodeId,
+        metrics: &Metrics,
+    ) -> Result<Self, StorageFault> {
+        refuse_lost_log(paths)?;
+        let log = RaftLog::open(&paths.log, metrics)?;
+        let missing = !paths.state.exists();
+        let opened = StateDb::open(&paths.state)?.and_then(|db| {
+            let found = db.all()?;
+            Ok((db, found))
+        });
+        let (db, found, anew) = match opened {
+            Ok((db, found)) => {
+                let anew = missing.then(|| "its directory is missing".to_owned());
+                (db, found, anew)
+            }
+            Err(Unusable(why)) => {
+                tracing::warn!(why, "the state is damaged and set aside");
+                set_aside(&paths.state)?;
+                let db = StateDb::open(&paths.state)?.map_err(|Unusable(what)| {
+                    StorageFault::io(&paths.state, io::Error::other(what))
+                })?;
+                (db, HashMap::new(), Some(why))
+            }
+        };
+        let owner = db
+            .owner(node)
+            .map_err(|e| StorageFault::io(&paths.state, e))?;
+        Ok(Self {
+            paths: paths.clone(),
+            node,
+            log,
+            db,
+            found: Mutex::new(found),
+            anew,
+            owner,
+        })
+    }
+}
+
 struct Recovery<'a> {
     group: GroupId,
-    node: NodeId,
-    paths: &'a Paths,
+    storage: &'a Storage,
     log: GroupLog,
     machine: &'a dyn Machine,
 }
 
 /// Refuses to begin a new log beside what an older one left. The log's file is
 /// made before anything else, so whatever else is there proves that there was one.
-pub(crate) fn refuse_lost_log(paths: &Paths) -> Result<(), StorageFault> {
+fn refuse_lost_log(paths: &Paths) -> Result<(), StorageFault> {
     let there = |path: &Path| path.try_exists().map_err(|e| StorageFault::io(path, e));
     if there(&paths.log)? {
         return Ok(());
@@ -71,37 +131,50 @@ pub(crate) fn refuse_lost_log(paths: &Paths) -> Result<(), StorageFault> {
 
 /// Opens a group's storage. Blocks.
 pub(crate) fn recover(
-    paths: &Paths,
+    storage: &Storage,
     group: GroupId,
-    node: NodeId,
-    log: &RaftLog,
     machine: &dyn Machine,
 ) -> Result<Recovered, StorageFault> {
+    let node = storage.node;
     let recovery = Recovery {
         group,
-        node,
-        paths,
-        log: log.group(group)?,
+        storage,
+        log: storage.log.group(group)?,
         machine,
     };
-    let (snapshots, refused) = SnapshotStore::open(&paths.snapshots, group)?;
+    if storage.owner.is_some_and(|owner| owner != node) {
+        return Err(StorageFault::Foreign { group, node });
+    }
+    let (snapshots, refused) = SnapshotStore::open(&storage.paths.snapshots, group)?;
     let snapshots = Arc::new(snapshots);
-    if let Some(newest) = snapshots.newest() {
+    let newest = snapshots.newest();
+    if let Some(newest) = &newest {
         let header = &newest.header;
         recovery.check_reach("a snapshot", header.at, &header.membership)?;
     }
-    let (state, rebuilt) = match recovery.open_state()? {
+    let installed = newest.as_ref().and_then(|s| s.header.at);
+    let (state, rebuilt) = match recovery.open_state(installed)? {
         Ok(state) => (state, false),
         Err(Unusable(why)) => {
-            let state = recovery.rebuild(&why, snapshots.newest(), refused)?;
+            let state = recovery.rebuild(&why, newest, refused)?;
             (state, true)
         }
     };
-    if !state.membership.admits(node) {
+    // A directory that never said whose it is. Later the members say nothing
+    // about that: a replica that was removed is still this node's.
+    if storage.owner.is_none() && !state.membership.admits(node) {
         return Err(StorageFault::Foreign { group, node });
     }
     let log = recovery.log;
-    log.limit_purge(snapshots.purge_limit());
+    let (_, last) = log.ends();
+    log.limit_purge(match installed {
+        // Installed, and the node died before the log behind it was purged:
+        // openraft does it now, and the log goes on after the snapshot.
+        Some(at) if last.is_none_or(|last| last.index < at.index) => {
+            PurgeLimit::Snapshot(Some(at))
+        }
+        _ => snapshots.purge_limit(),
+    });
     Ok(Recovered {
         log,
         state,
@@ -121,7 +194,7 @@ impl Recovery<'_> {
     ) -> Result<(), StorageFault> {
         let (_, last) = self.log.ends();
         let Some(at) = at else { return Ok(()) };
-        if !membership.is_sole_voter(self.node) || last.is_some_and(|l| l.index >= at.index) {
+        if !membership.is_sole_voter(self.storage.node) || last.is_some_and(|l| l.index >= at.index) {
             return Ok(());
         }
         Err(StorageFault::LogShort {
@@ -133,22 +206,21 @@ impl Recovery<'_> {
     }
 
     /// The state as it is on disk, if it is sound and the log goes on from it.
-    fn open_state(&self) -> Result<Result<GroupState, Unusable>, StorageFault> {
+    fn open_state(
+        &self,
+        installed: Option<Position>,
+    ) -> Result<Result<GroupState, Unusable>, StorageFault> {
         let (purged, last) = self.log.ends();
-        let known = last.is_some();
-        if known && !self.paths.state.exists() {
-            return Ok(Err(Unusable("its directory is missing".into())));
+        if let (Some(why), Some(_)) = (&self.storage.anew, last) {
+            return Ok(Err(Unusable(why.clone())));
         }
-        let state = match StateDb::open(&self.paths.state)? {
-            Ok(db) => db.group(self.group),
-            Err(why) => Err(why),
-        };
-        let state = match state {
+        let found = self.storage.found.lock().remove(&self.group);
+        let state = match found.map_or_else(|| self.storage.db.group(self.group), Ok) {
             Ok(state) => state,
             Err(why) => return Ok(Err(why)),
         };
         self.check_reach("the state", state.at, &state.membership)?;
-        if let Err(why) = self.fits(state.at, purged, last)? {
+        if let Err(why) = self.fits(state.at, purged, last, installed)? {
             return Ok(Err(why));
         }
         let pairs = match state.pairs() {
@@ -172,6 +244,7 @@ impl Recovery<'_> {
         at: Option<Position>,
         purged: Option<Position>,
         last: Option<Position>,
+        installed: Option<Position>,
     ) -> Result<Result<(), Unusable>, StorageFault> {
         let Some(at) = at else {
             return Ok(match purged {
@@ -187,6 +260,10 @@ impl Recovery<'_> {
             ))));
         }
         if last.is_none_or(|l| at.index > l.index) {
+            // A leader's snapshot reaches beyond what this node ever had.
+            if installed == Some(at) {
+                return Ok(Ok(()));
+            }
             return Ok(Err(Unusable(format!("it ends at {at}, beyond the log"))));
         }
         Ok(match self.log.position(at.index)? {
@@ -224,10 +301,10 @@ impl Recovery<'_> {
             snapshot = %from.map_or("none".into(), |at| at.to_string()),
             "the state is rebuilt from snapshot and log"
         );
-        set_aside(&self.paths.state)?;
         let fault = |what: String| StorageFault::State { group, what };
-        let fresh = StateDb::open(&self.paths.state)?.and_then(|db| db.group(group));
-        let mut state = fresh.map_err(|Unusable(what)| fault(what))?;
+        let db = &self.storage.db;
+        db.erase(group).map_err(|e| fault(e.to_string()))?;
+        let mut state = db.group(group).map_err(|Unusable(what)| fault(what))?;
         let pairs = match &bridge {
             Some(file) => file.pairs().map_err(|e| StorageFault::io(&file.path, e))?,
             None => Vec::new(),
@@ -236,7 +313,7 @@ impl Recovery<'_> {
             bridge.map_or_else(MembershipRecord::default, |s| s.header.membership.clone());
         state
             .replace(&pairs, from, membership)
-            .map_err(|e| StorageFault::io(&self.paths.state, e))?;
+            .map_err(|e| StorageFault::io(&self.storage.paths.state, e))?;
         self.machine
             .load(&mut pairs.iter().map(|(k, v)| (&k[..], &v[..])))
             .map_err(fault)?;

@@ -56,6 +56,21 @@ impl SnapshotFile {
         }
     }
 
+    /// No file, of no state.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            path: PathBuf::new(),
+            header: Arc::new(Header {
+                group: 0,
+                at: None,
+                membership: MembershipRecord::default(),
+                hash: [0; 16],
+                pairs: 0,
+                body: 0,
+            }),
+        }
+    }
+
     /// Reads everything, verifying it once more. Blocks.
     pub(crate) fn pairs(&self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let bytes = fs::read(&self.path)?;
@@ -125,7 +140,7 @@ fn parse(bytes: &[u8]) -> io::Result<(Header, &[u8])> {
 }
 
 /// Verifies a file without holding it in memory.
-fn verify(path: &Path) -> io::Result<Header> {
+pub(super) fn verify(path: &Path) -> io::Result<Header> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
     let content = size
@@ -266,28 +281,55 @@ impl SnapshotStore {
             pairs: pairs.len() as u64,
             body: refs().map(|(k, v)| (k.len() + v.len() + 8) as u64).sum(),
         };
-        let (index, term) = at.map_or((0, 0), |at| (at.index, at.term));
-        let name = format!("{:08x}-{index:020}-{term:020}", self.group.0);
-        let temporary = self.dir.join(format!("{name}.tmp"));
-        let path = self.dir.join(format!("{name}.snap"));
-        let result = write_file(&temporary, &header, refs())
-            .and_then(|()| fs::rename(&temporary, &path))
-            .and_then(|()| File::open(&self.dir)?.sync_all());
-        if let Err(error) = result {
+        let temporary = self.path_of(at).with_extension("tmp");
+        let result = write_file(&temporary, &header, refs());
+        let file = SnapshotFile {
+            path: temporary,
+            header: Arc::new(header),
+        };
+        let result = result.and_then(|()| self.adopt(&file));
+        if result.is_err() {
             // Room is what may be missing; what is half written helps nobody.
-            let _ = fs::remove_file(&temporary);
-            return Err(error);
+            let _ = fs::remove_file(&file.path);
         }
+        result
+    }
+
+    fn path_of(&self, at: Option<Position>) -> PathBuf {
+        let (index, term) = at.map_or((0, 0), |at| (at.index, at.term));
+        let name = format!("{:08x}-{index:020}-{term:020}.snap", self.group.0);
+        self.dir.join(name)
+    }
+
+    /// Makes a file that is whole and synced the newest snapshot, under its own name. Blocks.
+    pub(crate) fn adopt(&self, file: &SnapshotFile) -> io::Result<SnapshotFile> {
+        let path = self.path_of(file.header.at);
+        fs::rename(&file.path, &path)?;
+        File::open(&self.dir)?.sync_all()?;
         let file = SnapshotFile {
             path,
-            header: Arc::new(header),
+            header: Arc::clone(&file.header),
         };
         let mut kept = self.kept.lock();
         kept.retain(|other| other.path != file.path);
-        kept.insert(0, file.clone());
+        kept.push(file.clone());
+        // One that was built may be finished after a leader's newer one was installed.
+        kept.sort_by_key(|kept| std::cmp::Reverse(kept.header.at));
         drop(kept);
         self.prune()?;
         Ok(file)
+    }
+
+    /// Deletes every file of a group. Blocks.
+    pub(crate) fn erase(dir: &Path, group: GroupId) -> io::Result<()> {
+        let prefix = format!("{:08x}-", group.0);
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        File::open(dir)?.sync_all()
     }
 
     /// Whether this file is one of ours.

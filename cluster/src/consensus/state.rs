@@ -11,7 +11,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use orama_proto::GroupId;
+use orama_proto::{GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -22,6 +22,9 @@ use super::types::{MembershipRecord, Position};
 /// Key of the applied record; data keys never begin with this byte.
 const APPLIED: &[u8] = &[0];
 const APPLIED_VERSION: u8 = 1;
+/// Key of the node's id, in the tree that belongs to no group.
+const OWNER: &[u8] = b"owner";
+const OWNER_VERSION: u8 = 1;
 /// A page over a quarter of this goes to a file of its own that sled never
 /// syncs; sixteen values of the largest size we store stay below.
 const SEGMENT_BYTES: usize = 16 << 20;
@@ -70,7 +73,8 @@ pub(crate) struct StateDb {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unusable(pub(crate) String);
 
-/// The state of one group.
+/// The state of one group. A clone is the same state: only one of them is applied to.
+#[derive(Clone)]
 pub(crate) struct GroupState {
     db: sled::Db,
     tree: sled::Tree,
@@ -129,8 +133,7 @@ impl StateDb {
     pub(crate) fn group(&self, group: GroupId) -> Result<GroupState, Unusable> {
         let work = || -> Result<GroupState, Unusable> {
             let unusable = |e: sled::Error| Unusable(format!("it cannot be read: {e}"));
-            let name = format!("group-{:08x}", group.0);
-            let tree = self.db.open_tree(name).map_err(unusable)?;
+            let tree = self.db.open_tree(tree_name(group)).map_err(unusable)?;
             let mut hash = 0u128;
             let mut empty = true;
             let mut applied: Option<AppliedRecord> = None;
@@ -168,6 +171,49 @@ impl StateDb {
         };
         catch_unwind(AssertUnwindSafe(work))
             .unwrap_or_else(|_| Err(Unusable("its structure is inconsistent".into())))
+    }
+}
+
+const TREE_PREFIX: &str = "group-";
+
+fn tree_name(group: GroupId) -> String {
+    format!("{TREE_PREFIX}{:08x}", group.0)
+}
+
+impl StateDb {
+    /// The state of every group there is, each verified. Blocks.
+    pub(crate) fn all(&self) -> Result<HashMap<GroupId, GroupState>, Unusable> {
+        let names = catch_unwind(AssertUnwindSafe(|| self.db.tree_names()))
+            .map_err(|_| Unusable("its structure is inconsistent".into()))?;
+        names
+            .iter()
+            .filter_map(|name| std::str::from_utf8(name).ok())
+            .filter_map(|name| u32::from_str_radix(name.strip_prefix(TREE_PREFIX)?, 16).ok())
+            .map(|id| Ok((GroupId(id), self.group(GroupId(id))?)))
+            .collect()
+    }
+}
+
+impl StateDb {
+    /// Forgets everything of a group. Blocks.
+    pub(crate) fn erase(&self, group: GroupId) -> io::Result<()> {
+        let work = || self.db.drop_tree(tree_name(group)).map(|_| ());
+        guarded("while erasing", work).map_err(to_io)
+    }
+
+    /// Whose directory this is; the given node's from now on when nobody's yet.
+    pub(crate) fn owner(&self, node: NodeId) -> io::Result<Option<NodeId>> {
+        let found = self.db.get(OWNER).map_err(to_io)?;
+        match found.map(|cell| cell::open::<u64>(OWNER, OWNER_VERSION, &cell)) {
+            Some(Ok(owner)) => Ok(Some(NodeId(owner))),
+            // A guard against a mix-up, nothing more: an unreadable one is replaced.
+            Some(Err(_)) | None => {
+                let cell =
+                    cell::seal(OWNER, OWNER_VERSION, &node.0).map_err(io::Error::other)?;
+                self.db.insert(OWNER, cell).map_err(to_io)?;
+                Ok(None)
+            }
+        }
     }
 }
 

@@ -8,11 +8,12 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use orama_proto::{GroupId, NodeId};
 use tempfile::TempDir;
 
-use super::group::{Group, GroupOptions, begin};
+use super::group::{GroupOptions, begin};
+use super::groups::{Begin, Groups};
 use super::log::{GroupLog, RaftLog};
 use super::machine::{Applied, GroupMachine, Machine, Published};
 use super::metrics::Metrics;
-use super::recover::{Paths, recover};
+use super::recover::{Paths, Storage, recover};
 use super::types::Types;
 
 /// The suite never applies a command.
@@ -29,10 +30,10 @@ impl Machine for NoCommands {
 
 struct Stores;
 
-impl StoreBuilder<Types, GroupLog, GroupMachine, (TempDir, RaftLog)> for Stores {
+impl StoreBuilder<Types, GroupLog, GroupMachine, (TempDir, Storage)> for Stores {
     async fn build(
         &self,
-    ) -> Result<((TempDir, RaftLog), GroupLog, GroupMachine), StorageError<Types>> {
+    ) -> Result<((TempDir, Storage), GroupLog, GroupMachine), StorageError<Types>> {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths {
             log: dir.path().join("raft").join("log.redb"),
@@ -40,8 +41,8 @@ impl StoreBuilder<Types, GroupLog, GroupMachine, (TempDir, RaftLog)> for Stores 
             snapshots: dir.path().join("snapshots"),
         };
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
-        let log = RaftLog::open(&paths.log, &metrics).unwrap();
-        let found = recover(&paths, GroupId(3), NodeId(0), &log, &NoCommands).unwrap();
+        let storage = Storage::open(&paths, NodeId(0), &metrics).unwrap();
+        let found = recover(&storage, GroupId(3), &NoCommands).unwrap();
         let machine = GroupMachine {
             group: GroupId(3),
             state: found.state,
@@ -50,11 +51,11 @@ impl StoreBuilder<Types, GroupLog, GroupMachine, (TempDir, RaftLog)> for Stores 
             log: found.log.clone(),
             machine: Arc::new(NoCommands),
             published: Arc::<Published>::default(),
-            halt: log.halt().clone(),
+            halt: storage.log.halt().clone(),
             metrics,
         };
         // The suite purges what no two snapshots cover.
-        Ok(((dir, log), found.log.without_limit(), machine))
+        Ok(((dir, storage), found.log.without_limit(), machine))
     }
 }
 
@@ -82,16 +83,15 @@ async fn a_first_start_that_ended_before_the_election_is_taken_up() {
         snapshot_every: 100,
         ready_within: std::time::Duration::from_secs(10),
     };
-    let group = Group::open(
-        &paths,
-        GroupId(3),
-        NodeId(7),
-        Arc::new(NoCommands),
-        &options,
-        metrics(),
-    )
-    .await
-    .unwrap();
+    let groups = Groups::over(&paths, NodeId(7), None, metrics())
+        .await
+        .unwrap();
+    assert!(!groups.is_pristine(GroupId(3)).unwrap());
+    let machine = Arc::new(NoCommands);
+    let group = groups
+        .start(GroupId(3), machine, &options, Begin::Found)
+        .await
+        .unwrap();
     assert_eq!(group.propose(vec![1]).await.unwrap().index, 2);
-    group.shutdown().await;
+    groups.shutdown().await;
 }

@@ -111,6 +111,21 @@ pub(crate) struct VoteRecord {
     committed: bool,
 }
 
+impl VoteRecord {
+    #[cfg(test)]
+    pub(crate) fn new(term: u64, node: u64, committed: bool) -> Self {
+        Self {
+            term,
+            node,
+            committed,
+        }
+    }
+    /// The leader or candidate.
+    pub(crate) fn node(&self) -> u64 {
+        self.node
+    }
+}
+
 impl From<&RaftVote> for VoteRecord {
     fn from(vote: &RaftVote) -> Self {
         Self {
@@ -198,6 +213,19 @@ pub(crate) enum PayloadRecord {
 pub(crate) struct EntryRecord {
     pub(crate) at: Position,
     pub(crate) payload: PayloadRecord,
+}
+
+impl EntryRecord {
+    /// About how many bytes it takes when it is encoded.
+    pub(crate) fn size(&self) -> usize {
+        const FRAME: usize = 48;
+        FRAME
+            + match &self.payload {
+                PayloadRecord::Blank => 0,
+                PayloadRecord::Command(command) => command.0.len(),
+                PayloadRecord::Members(members) => 24 * members.all.len(),
+            }
+    }
 }
 
 impl From<&RaftEntry> for EntryRecord {

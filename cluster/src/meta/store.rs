@@ -18,7 +18,8 @@ use super::machine::{MetaMachine, read_reply};
 use super::{ConfirmError, MetaOptions, NamespaceEntry, OpenError, ProposeError, name_of};
 use crate::DataDir;
 use crate::consensus::{
-    ENTRY_MAX_BYTES, Group, GroupOptions, Machine, Metrics, OpenFault, Paths, ProposeFault,
+    Begin, ENTRY_MAX_BYTES, Group, GroupOptions, Groups, Machine, Metrics, OpenFault, Paths,
+    ProposeFault, ReadFault,
 };
 
 /// Handle of the metadata group. Cheap to clone. Reads never leave local
@@ -27,6 +28,8 @@ use crate::consensus::{
 pub struct MetaStore {
     group: Group,
     machine: Arc<MetaMachine>,
+    /// The groups of a store that opened them for itself.
+    own: Option<Groups>,
 }
 
 impl MetaStore {
@@ -62,13 +65,36 @@ impl MetaStore {
             ready_within: options.ready_within,
         };
         let shared: Arc<dyn Machine> = Arc::clone(&machine) as Arc<dyn Machine>;
-        let group = Group::open(paths, GroupId::META, node, shared, &options, metrics)
+        let groups = Groups::open(paths, node, None, metrics)
             .await
-            .map_err(|fault| match fault {
-                OpenFault::Storage(fault) => OpenError::Storage(fault.to_string()),
-                OpenFault::NotReady(after) => OpenError::NotReady(after),
-            })?;
-        Ok(Self { group, machine })
+            .map_err(|fault| OpenError::Storage(fault.to_string()))?;
+        let group = match groups
+            .start(GroupId::META, shared, &options, Begin::Found)
+            .await
+        {
+            Ok(group) => group,
+            Err(fault) => {
+                groups.shutdown().await;
+                return Err(match fault {
+                    OpenFault::Storage(fault) => OpenError::Storage(fault.to_string()),
+                    OpenFault::NotReady(after) => OpenError::NotReady(after),
+                });
+            }
+        };
+        Ok(Self {
+            group,
+            machine,
+            own: Some(groups),
+        })
+    }
+
+    /// The store of a metadata group that runs, over the machine it was started with.
+    pub(crate) fn over(group: Group, machine: Arc<MetaMachine>) -> Self {
+        Self {
+            group,
+            machine,
+            own: None,
+        }
     }
 
     /// Makes a change; when this returns it is past fdatasync on a majority and visible here.
@@ -123,13 +149,18 @@ impl MetaStore {
 
     /// Waits until everything that was acknowledged anywhere before this call is
     /// visible here: asks the leader for its read index (one call for all who
-    /// wait) and waits until it is applied. On a leader with a valid lease it asks nobody.
+    /// wait) and waits until it is applied. A group of one asks nobody.
     ///
     /// # Errors
     /// See [`ConfirmError`].
     pub async fn confirm(&self, deadline: Instant) -> Result<(), ConfirmError> {
-        let _ = deadline;
-        todo!()
+        self.group
+            .confirm(deadline)
+            .await
+            .map_err(|fault| match fault {
+                ReadFault::NoLeader => ConfirmError::NoLeader,
+                ReadFault::Stopped(why) => ConfirmError::Stopped(why),
+            })
     }
 
     /// Members and placement of groups: local memory.
@@ -315,7 +346,10 @@ impl MetaStore {
 
     /// Stops the group and flushes.
     pub async fn shutdown(&self) {
-        self.group.shutdown().await;
+        match &self.own {
+            Some(groups) => groups.shutdown().await,
+            None => self.group.shutdown().await,
+        }
     }
 }
 

@@ -248,6 +248,27 @@ impl Engine {
         txn.commit().map_err(io_error)
     }
 
+    /// Deletes a group's entries and marks. Waits for the writer's commit.
+    pub(super) fn erase(&self, group: GroupId) -> io::Result<()> {
+        let mut txn = self.db.begin_write().map_err(io_error)?;
+        txn.set_durability(Durability::Immediate)
+            .map_err(io::Error::other)?;
+        txn.set_two_phase_commit(true);
+        {
+            let mut entries = txn.open_table(ENTRIES).map_err(io_error)?;
+            let mut marks = txn.open_table(MARKS).map_err(io_error)?;
+            let (from, to) = (entry_key(group, 0), entry_key(group, u64::MAX));
+            entries
+                .retain_in(from.as_slice()..=to.as_slice(), |_, _| false)
+                .map_err(io_error)?;
+            for mark in [Mark::Vote, Mark::Purged, Mark::Committed] {
+                let key = mark_key(group, mark);
+                marks.remove(key.as_slice()).map_err(io_error)?;
+            }
+        }
+        txn.commit().map_err(io_error)
+    }
+
     /// Reads a mark.
     pub(super) fn mark<T: DeserializeOwned>(
         &self,

@@ -85,6 +85,20 @@ impl RaftLog {
         Ok(log)
     }
 
+    /// Whether nothing was ever written for the group. Blocks at the first call for a group.
+    pub(crate) fn is_pristine(&self, group: GroupId) -> Result<bool, StorageFault> {
+        Ok(self.group(group)?.is_pristine())
+    }
+
+    /// Deletes everything of a group that runs no more.
+    pub(crate) async fn erase(&self, group: GroupId) -> io::Result<()> {
+        self.groups.lock().remove(&group);
+        let engine = self.engine.clone();
+        tokio::task::spawn_blocking(move || engine.erase(group))
+            .await
+            .map_err(io::Error::other)?
+    }
+
     fn load(&self, group: GroupId) -> Result<Tail, StorageFault> {
         let vote: Option<VoteRecord> = self.engine.mark(group, Mark::Vote)?;
         let purged: Option<Position> = self.engine.mark(group, Mark::Purged)?;

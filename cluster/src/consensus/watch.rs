@@ -1,0 +1,118 @@
+//! Watches one group: metrics, announcements of leader and members, and the
+//! snapshot that is due by bytes.
+
+use std::sync::atomic::Ordering;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{RaftMetrics, ServerState};
+
+use super::group::Group;
+use super::metrics::Metrics;
+use super::types::{Position, Types};
+
+/// A snapshot is made after so many bytes of commands too: large ones would
+/// otherwise leave a log that takes seconds to verify at the next start.
+const SNAPSHOT_BYTES: u64 = 64 << 20;
+
+/// What others are told about when it changes.
+#[derive(PartialEq, Eq)]
+struct Seen {
+    leader: Option<u64>,
+    term: u64,
+    members: Option<Position>,
+    settled: Option<Position>,
+    stopped: bool,
+}
+
+impl Seen {
+    fn of(now: &RaftMetrics<Types>) -> Self {
+        Self {
+            leader: now.current_leader,
+            term: now.current_term,
+            members: now.membership_config.log_id().map(Position::from),
+            settled: now.committed_membership_config.log_id().map(Position::from),
+            stopped: now.running_state.is_err(),
+        }
+    }
+}
+
+pub(super) struct Observer {
+    metrics: Metrics,
+    group: String,
+    seen: Option<Seen>,
+}
+
+fn number(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+impl Observer {
+    /// Ends with the group, which it does not keep alive.
+    pub(super) fn spawn(group: &Group) {
+        let mut changes = group.inner.raft.metrics();
+        let inner = std::sync::Arc::downgrade(&group.inner);
+        let mut observer = Self {
+            metrics: group.inner.shared.metrics.clone(),
+            group: group.inner.id.to_string(),
+            seen: None,
+        };
+        tokio::spawn(async move {
+            loop {
+                let news = observer.observe(&changes.borrow_watched());
+                if let Some(inner) = inner.upgrade() {
+                    if news {
+                        inner.views.send_modify(|version| *version += 1);
+                    }
+                    // Answers at once; one that is under way is not begun again.
+                    if inner.published.unsaved.load(Ordering::Relaxed) >= SNAPSHOT_BYTES
+                        && let Err(error) = inner.raft.trigger().snapshot().await
+                    {
+                        tracing::debug!(group = observer.group, %error, "no snapshot");
+                    }
+                }
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn observe(&mut self, now: &RaftMetrics<Types>) -> bool {
+        let labels = [self.group.as_str()];
+        let gauges = [
+            (
+                &self.metrics.applied_index,
+                now.last_applied.as_ref().map_or(0, |at| at.index),
+            ),
+            (
+                &self.metrics.last_log_index,
+                now.last_log_index.unwrap_or(0),
+            ),
+            (&self.metrics.term, now.current_term),
+            (
+                &self.metrics.leading,
+                u64::from(now.state == ServerState::Leader),
+            ),
+        ];
+        for (gauge, value) in gauges {
+            gauge.with_label_values(&labels).set(number(value));
+        }
+        let seen = Seen::of(now);
+        if self.seen.as_ref() == Some(&seen) {
+            return false;
+        }
+        let before = self.seen.as_ref();
+        if seen.leader.is_some() && before.is_none_or(|b| b.leader.is_none() || b.term != seen.term)
+        {
+            tracing::debug!(
+                group = self.group,
+                leader = seen.leader.unwrap_or(0),
+                term = seen.term,
+                "the group has a leader"
+            );
+            self.metrics.elections.with_label_values(&labels).inc();
+        }
+        self.seen = Some(seen);
+        true
+    }
+}
