@@ -147,13 +147,16 @@ pub enum MetaCommand {
     },
     /// Adds a member or replaces what is known of it; `Unchanged` when nothing differs.
     /// `Exists` when another member has the name, unless it is the one that `replaces` names.
+    /// The state and the joining time of a member that is there stay as they are.
     PutMember {
         /// The member.
         member: Member,
-        /// A member of the same name that is gone for good and removed with this.
+        /// A member of the same name that is gone for good and removed with this; the new
+        /// one takes its place in every placement. When it is the member itself, the
+        /// command only changes a member that is there: one that was removed meanwhile stays so.
         replaces: Option<NodeId>,
     },
-    /// Says what a member is meant to do.
+    /// Says what a member is meant to do. Leaving is final, and one member stays.
     SetMemberState {
         /// Which.
         node: NodeId,

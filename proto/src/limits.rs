@@ -78,3 +78,14 @@ pub const LOGS_MAX: usize = 500;
 pub const JOURNAL_RETENTION_DAYS: u32 = 7;
 /// Invocation records kept of one function.
 pub const JOURNAL_PER_FUNCTION: usize = 10_000;
+
+/// Members of a cluster.
+pub const MEMBERS_MAX: usize = 64;
+/// Data groups of a cluster.
+pub const DATA_GROUPS_MAX: usize = 256;
+/// Replicas of a data group.
+pub const REPLICAS_MAX: usize = 9;
+/// Addresses of a member.
+pub const ADDRESSES_PER_MEMBER: usize = 16;
+/// One address of a member, and its name and version, in bytes.
+pub const ADDRESS_MAX_BYTES: usize = 256;

@@ -3,6 +3,29 @@
 //! [`Cluster`] is what a node is to the rest of the program: its metadata, its
 //! data groups, its links. `OVERVIEW.md` beside this file has the mental model.
 
+mod controller;
+mod core;
+mod desk;
+mod form;
+mod join;
+mod links;
+mod metrics;
+mod operations;
+mod placement;
+#[cfg(test)]
+mod placement_tests;
+mod quorum;
+#[cfg(test)]
+mod quorum_tests;
+mod replicas;
+mod seeds;
+mod seeker;
+mod start;
+mod status;
+#[cfg(test)]
+mod tests;
+mod wire;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,29 +36,10 @@ use orama_proto::{GroupId, NodeId, RequestId};
 use crate::data::DataGroups;
 use crate::mesh::{ClusterSecrets, Mesh};
 use crate::{DataDir, MetaStore};
+use core::Core;
+use desk::Desk;
 
-/// How a member is found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seed {
-    /// `/ip4/…/tcp/…`, `/ip6/…/tcp/…` or `/dns4/…/tcp/…`.
-    Address(String),
-    /// `dns:NAME:PORT`: every A and AAAA record, looked up again at every try.
-    Dns {
-        /// The name.
-        name: String,
-        /// The port.
-        port: u16,
-    },
-}
-
-impl std::str::FromStr for Seed {
-    type Err = String;
-    /// Parses the setting's text.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let _ = text;
-        todo!()
-    }
-}
+pub use seeds::Seed;
 
 /// The mesh of a node that has one.
 #[derive(Debug, Clone)]
@@ -128,9 +132,31 @@ pub enum OperationError {
 
 /// Handle of this node's part in the cluster. Cheap to clone.
 #[derive(Clone)]
-pub struct Cluster {}
+pub struct Cluster {
+    core: Arc<Core>,
+    desk: Option<Arc<Desk>>,
+    _last: Arc<StopTasks>,
+}
+
+/// Ends the tasks with the last handle; they hold the core themselves.
+struct StopTasks(tokio::sync::watch::Sender<bool>);
+
+impl Drop for StopTasks {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
 
 impl Cluster {
+    fn over(core: Arc<Core>, desk: Option<Arc<Desk>>) -> Self {
+        let last = Arc::new(StopTasks(core.stop.clone()));
+        Self {
+            core,
+            desk,
+            _last: last,
+        }
+    }
     /// Opens what the node has, finds or forms its cluster, and answers when
     /// the node is a member and its metadata is up to date. With peers that can
     /// take any time; progress is logged.
@@ -142,54 +168,63 @@ impl Cluster {
         options: ClusterOptions,
         registry: &prometheus::Registry,
     ) -> Result<Self, ClusterError> {
-        let _ = (dir, options, registry);
-        todo!()
+        start::start(dir, options, registry).await
     }
     /// This node.
     pub fn node_id(&self) -> NodeId {
-        todo!()
+        self.core.node
     }
     /// This node's name.
     pub fn name(&self) -> &str {
-        todo!()
+        &self.core.options.name
     }
     /// The metadata.
     pub fn meta(&self) -> &MetaStore {
-        todo!()
+        &self.core.meta
     }
     /// The data groups.
     pub fn data(&self) -> &DataGroups {
-        todo!()
+        &self.core.data
     }
     /// The links; `None` for a node for itself.
     pub fn mesh(&self) -> Option<&Mesh> {
-        todo!()
+        self.core.mesh.as_ref()
     }
     /// Members and placement as this node knows them: local memory.
     pub fn topology(&self) -> Arc<Topology> {
-        todo!()
+        self.core.meta.topology()
     }
     /// The other members, whether they can be reached or not.
     pub fn others(&self) -> Vec<Member> {
-        todo!()
+        let topology = self.topology();
+        let others = topology.nodes.values();
+        others
+            .filter(|m| m.id != self.core.node)
+            .cloned()
+            .collect()
     }
     /// The other members that have a link to this node now.
     pub fn linked(&self) -> Vec<Member> {
-        todo!()
+        let Some(mesh) = &self.core.mesh else {
+            return Vec::new();
+        };
+        let mut others = self.others();
+        others.retain(|m| mesh.linked(m.id));
+        others
     }
     /// The voters of the metadata group, this node included when it is one.
     pub fn voters(&self) -> Vec<NodeId> {
-        todo!()
+        let voters = self.core.meta_group.view().voters;
+        voters.into_iter().collect()
     }
     /// Whether this node was removed from the cluster: it must stop.
     /// The watch turns true once.
     pub fn removed(&self) -> tokio::sync::watch::Receiver<bool> {
-        todo!()
+        self.core.removed.subscribe()
     }
     /// For people: asks every member that can be reached. `load` of the nodes is left out.
     pub async fn status(&self, deadline: Instant) -> ClusterStatus {
-        let _ = deadline;
-        todo!()
+        status::status(&self.core, deadline).await
     }
     /// Stops a member from leading and from taking forwarded work; `undo` makes it active again.
     ///
@@ -201,8 +236,7 @@ impl Cluster {
         node: &str,
         undo: bool,
     ) -> Result<(), OperationError> {
-        let _ = (request_id, node, undo);
-        todo!()
+        operations::drain(&self.core, request_id, node, undo).await
     }
     /// Moves everything away from a member and removes it. Answers when it is gone, or
     /// when the deadline passes: then it goes on by itself. `node` is an id or a name.
@@ -215,8 +249,7 @@ impl Cluster {
         node: &str,
         deadline: Instant,
     ) -> Result<(), OperationError> {
-        let _ = (request_id, node, deadline);
-        todo!()
+        operations::leave(&self.core, request_id, node, deadline).await
     }
     /// Makes `node` lead a group.
     ///
@@ -229,11 +262,11 @@ impl Cluster {
         node: &str,
         deadline: Instant,
     ) -> Result<(), OperationError> {
-        let _ = (request_id, group, node, deadline);
-        todo!()
+        tracing::info!(%request_id, %group, node, "a group is to be led by another node");
+        operations::transfer(&self.core, group, node, deadline).await
     }
     /// Hands over what this node leads, stops the groups, flushes, closes the links.
     pub async fn shutdown(&self) {
-        todo!()
+        start::shutdown(&self.core, self.desk.as_deref()).await;
     }
 }

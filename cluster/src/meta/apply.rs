@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::NamespaceEntry;
 use super::catalog::{Catalog, Function, Space};
 use super::keys::{self, NameRecord, SpaceRecord};
+use super::topology;
 use crate::consensus::Change;
 
 /// Function names a namespace may ever have used, deleted ones included: their
@@ -38,23 +39,23 @@ impl From<MetaRefusal> for Stop {
     }
 }
 
-type Outcome = Result<MetaReply, Stop>;
+pub(super) type Outcome = Result<MetaReply, Stop>;
 
-fn missing(what: &str, name: impl ToString) -> Stop {
+pub(super) fn missing(what: &str, name: impl ToString) -> Stop {
     Stop::Refused(MetaRefusal::Missing {
         what: what.into(),
         name: name.to_string(),
     })
 }
 
-fn exists(what: &str, name: impl ToString) -> Stop {
+pub(super) fn exists(what: &str, name: impl ToString) -> Stop {
     Stop::Refused(MetaRefusal::Exists {
         what: what.into(),
         name: name.to_string(),
     })
 }
 
-fn limit(what: &str, count: usize, limit: usize) -> Result<(), Stop> {
+pub(super) fn limit(what: &str, count: usize, limit: usize) -> Result<(), Stop> {
     if count < limit {
         return Ok(());
     }
@@ -91,13 +92,13 @@ struct Step<'a> {
     changes: &'a mut Vec<Change>,
 }
 
-fn put<T: Serialize>(changes: &mut Vec<Change>, key: Vec<u8>, value: &T) -> Result<(), Stop> {
+pub(super) fn put<T: Serialize>(changes: &mut Vec<Change>, key: Vec<u8>, value: &T) -> Result<(), Stop> {
     let value = Some(keys::encode(value).map_err(Stop::Fault)?);
     changes.push(Change { key, value });
     Ok(())
 }
 
-fn remove(changes: &mut Vec<Change>, key: Vec<u8>) {
+pub(super) fn remove(changes: &mut Vec<Change>, key: Vec<u8>) {
     changes.push(Change { key, value: None });
 }
 
@@ -260,11 +261,13 @@ impl Step<'_> {
             | MetaCommand::RollbackFunction { .. }
             | MetaCommand::SetFunctionEnabled { .. }
             | MetaCommand::DeleteFunction { .. }) => self.run_function(command),
-            MetaCommand::InitCluster { .. }
+            command @ (MetaCommand::InitCluster { .. }
             | MetaCommand::PutMember { .. }
             | MetaCommand::SetMemberState { .. }
             | MetaCommand::RemoveMember { .. }
-            | MetaCommand::PlaceGroup { .. } => todo!(),
+            | MetaCommand::PlaceGroup { .. }) => {
+                topology::apply(&mut self.catalog.topology, command, self.changes)
+            }
         }
     }
 
@@ -459,6 +462,6 @@ impl Step<'_> {
     }
 }
 
-fn conflict(what: &str) -> Stop {
+pub(super) fn conflict(what: &str) -> Stop {
     Stop::Refused(MetaRefusal::Conflict { what: what.into() })
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use orama_proto::command::ApiKeyRecord;
 use orama_proto::function::{FunctionStatus, FunctionVersion};
 use orama_proto::sealed::{SealedValue, WrappedKey};
+use orama_proto::topology::Topology;
 use orama_proto::{FunctionName, Namespace, SecretName};
 
 use super::NamespaceEntry;
@@ -64,6 +65,8 @@ pub(super) struct Catalog {
     pub(super) platform: Option<Arc<WrappedKey>>,
     pub(super) spaces: BTreeMap<Namespace, Space>,
     pub(super) keys_by_hash: HashMap<[u8; 32], Arc<ApiKeyRecord>>,
+    /// Replaced as a whole when it changes, so that readers share one value.
+    pub(super) topology: Arc<Topology>,
 }
 
 impl Catalog {
@@ -74,6 +77,7 @@ impl Catalog {
     pub(super) fn load(pairs: &mut dyn Iterator<Item = (&[u8], &[u8])>) -> Result<Self, String> {
         let mut catalog = Self::default();
         let mut later = Vec::new();
+        let mut topology = Topology::default();
         for (key, value) in pairs {
             match keys::decode(key, value)? {
                 Item::Platform(key) => catalog.platform = Some(Arc::new(key)),
@@ -85,9 +89,19 @@ impl Catalog {
                     };
                     catalog.spaces.insert(name, Space::new(entry));
                 }
+                Item::Topology(record) => {
+                    topology.cluster = record.cluster;
+                    topology.data_groups = record.data_groups;
+                    topology.epoch = record.epoch;
+                }
+                Item::Member(member) => drop(topology.nodes.insert(member.id, member)),
+                Item::Placement(group, placement) => {
+                    topology.groups.insert(group, placement);
+                }
                 other => later.push(other),
             }
         }
+        catalog.topology = Arc::new(topology);
         // Names come before versions in key order; both after their namespace here.
         for item in later {
             catalog.place(item)?;
@@ -97,7 +111,11 @@ impl Catalog {
 
     fn place(&mut self, item: Item) -> Result<(), String> {
         let space = match &item {
-            Item::Platform(_) | Item::Space(..) => return Ok(()),
+            Item::Platform(_)
+            | Item::Space(..)
+            | Item::Topology(_)
+            | Item::Member(_)
+            | Item::Placement(..) => return Ok(()),
             Item::Name(space, ..) | Item::Secret(space, ..) => space,
             Item::Version(version) => &version.namespace,
             Item::Key(key) => &key.namespace,
@@ -105,7 +123,11 @@ impl Catalog {
         let orphan = || format!("namespace {space} is missing and has contents");
         let space = self.spaces.get_mut(space).ok_or_else(orphan)?;
         match item {
-            Item::Platform(_) | Item::Space(..) => {}
+            Item::Platform(_)
+            | Item::Space(..)
+            | Item::Topology(_)
+            | Item::Member(_)
+            | Item::Placement(..) => {}
             Item::Name(_, name, record) => {
                 let versions = BTreeMap::new();
                 space.functions.insert(name, Function { record, versions });

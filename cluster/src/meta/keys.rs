@@ -8,6 +8,9 @@
 //! | `f` namespace 0 function 0 version (u64, big endian) | [`FunctionVersion`] |
 //! | `k` namespace 0 key id | [`ApiKeyRecord`] |
 //! | `s` namespace 0 secret | [`SealedValue`] |
+//! | `t` | [`TopologyRecord`]: the cluster, its data groups, the epoch |
+//! | `m` node (u64, big endian) | [`Member`] |
+//! | `g` group (u32, big endian) | [`Placement`] |
 //!
 //! No name contains the byte 0, so no key is a prefix of another's range. Every
 //! value is a record with a version byte. Key byte 0 belongs to the state itself.
@@ -16,7 +19,8 @@ use orama_proto::command::ApiKeyRecord;
 use orama_proto::function::FunctionVersion;
 use orama_proto::record;
 use orama_proto::sealed::{SealedValue, WrappedKey};
-use orama_proto::{FunctionName, Namespace, SecretName, Timestamp};
+use orama_proto::topology::{ClusterId, Member, Placement};
+use orama_proto::{FunctionName, GroupId, Namespace, NodeId, SecretName, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Version of every value.
@@ -36,6 +40,14 @@ pub(super) struct NameRecord {
     pub(super) next_version: u64,
 }
 
+/// What the topology is apart from members and placements.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TopologyRecord {
+    pub(super) cluster: Option<ClusterId>,
+    pub(super) data_groups: u32,
+    pub(super) epoch: u64,
+}
+
 /// A pair, understood.
 #[derive(Debug)]
 pub(super) enum Item {
@@ -45,9 +57,13 @@ pub(super) enum Item {
     Version(Box<FunctionVersion>),
     Key(ApiKeyRecord),
     Secret(Namespace, SecretName, SealedValue),
+    Topology(TopologyRecord),
+    Member(Member),
+    Placement(GroupId, Placement),
 }
 
 pub(super) const PLATFORM: &[u8] = b"p";
+pub(super) const TOPOLOGY: &[u8] = b"t";
 
 fn join(tag: u8, namespace: &Namespace, name: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(2 + namespace.as_str().len() + name.len());
@@ -81,6 +97,18 @@ pub(super) fn api_key(namespace: &Namespace, id: &str) -> Vec<u8> {
 
 pub(super) fn secret(namespace: &Namespace, name: &SecretName) -> Vec<u8> {
     join(b's', namespace, name.as_str())
+}
+
+pub(super) fn member(node: NodeId) -> Vec<u8> {
+    let mut key = vec![b'm'];
+    key.extend_from_slice(&node.0.to_be_bytes());
+    key
+}
+
+pub(super) fn placement(group: GroupId) -> Vec<u8> {
+    let mut key = vec![b'g'];
+    key.extend_from_slice(&group.0.to_be_bytes());
+    key
 }
 
 /// A value as it is stored.
@@ -139,6 +167,19 @@ pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Result<Item, String> {
             let (space, name) =
                 split(rest, |text| SecretName::parse(text).ok()).ok_or_else(wrong)?;
             Ok(Item::Secret(space, name, value(bytes).map_err(bad)?))
+        }
+        b't' if rest.is_empty() => value(bytes).map(Item::Topology).map_err(bad),
+        b'm' => {
+            let item: Member = value(bytes).map_err(bad)?;
+            if member(item.id) != key {
+                return Err(bad("it belongs to another key".into()));
+            }
+            Ok(Item::Member(item))
+        }
+        b'g' => {
+            let group: [u8; 4] = rest.try_into().map_err(|_| wrong())?;
+            let group = GroupId(u32::from_be_bytes(group));
+            Ok(Item::Placement(group, value(bytes).map_err(bad)?))
         }
         _ => Err(wrong()),
     }

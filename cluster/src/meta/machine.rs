@@ -14,7 +14,7 @@ const REPLY_VERSION: u8 = 1;
 
 /// The catalog behind its lock. Readers hold it for a lookup, applying for one command.
 #[derive(Debug, Default)]
-pub(super) struct MetaMachine {
+pub(crate) struct MetaMachine {
     pub(super) catalog: RwLock<Catalog>,
 }
 

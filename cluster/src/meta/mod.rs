@@ -13,6 +13,9 @@ mod model;
 mod store;
 #[cfg(test)]
 mod tests;
+mod topology;
+#[cfg(test)]
+mod topology_model;
 
 use std::time::Duration;
 
@@ -20,6 +23,7 @@ use orama_proto::command::{MetaCommand, MetaRefusal};
 use orama_proto::sealed::WrappedKey;
 use orama_proto::{Namespace, Timestamp};
 
+pub(crate) use machine::MetaMachine;
 pub use store::MetaStore;
 
 /// Settings of the metadata group.

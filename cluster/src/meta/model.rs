@@ -8,6 +8,7 @@ use orama_proto::{ContentId, FunctionName, Namespace, RequestId, SecretName, Tim
 use proptest::prelude::*;
 
 use super::catalog::Catalog;
+use super::topology_model::{self, TopologyModel};
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Model {
@@ -18,6 +19,7 @@ pub(super) struct Model {
     used: Vec<(Namespace, FunctionName, u64, String)>,
     keys: Vec<ApiKeyRecord>,
     secrets: Vec<(Namespace, SecretName, SealedValue)>,
+    pub(super) topology: TopologyModel,
 }
 
 /// What a reply boils down to.
@@ -89,6 +91,9 @@ impl Model {
 
     pub(super) fn apply(&mut self, envelope: &MetaEnvelope) -> Kind {
         let at = envelope.at;
+        if let Some(kind) = self.topology.apply(&envelope.command) {
+            return kind;
+        }
         match envelope.command.clone() {
             MetaCommand::InitPlatformKeys { sealed } => match self.platform {
                 Some(_) => Kind::Unchanged,
@@ -276,6 +281,11 @@ impl Model {
                     Kind::Missing
                 }
             }
+            MetaCommand::InitCluster { .. }
+            | MetaCommand::PutMember { .. }
+            | MetaCommand::SetMemberState { .. }
+            | MetaCommand::RemoveMember { .. }
+            | MetaCommand::PlaceGroup { .. } => unreachable!(),
         }
     }
 
@@ -286,6 +296,7 @@ impl Model {
         self.used.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
         self.keys
             .sort_by(|a, b| (&a.namespace, &a.id).cmp(&(&b.namespace, &b.id)));
+        self.topology = self.topology.sorted();
         self.secrets.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
         self
     }
@@ -293,6 +304,7 @@ impl Model {
     pub(super) fn assert_equals(&self, catalog: &Catalog) {
         let mut seen = Model {
             platform: catalog.platform.as_deref().cloned(),
+            topology: TopologyModel::from(&*catalog.topology),
             ..Model::default()
         };
         for (ns, space) in &catalog.spaces {
@@ -347,6 +359,10 @@ pub(super) fn deploy(ns: &Namespace, name: &FunctionName, n: u8) -> MetaCommand 
 
 /// Few names, so that commands meet.
 pub(super) fn commands() -> impl Strategy<Value = MetaCommand> {
+    prop_oneof![3 => metadata(), 2 => topology_model::commands()]
+}
+
+fn metadata() -> impl Strategy<Value = MetaCommand> {
     let ns =
         || prop::sample::select(vec!["aa", "ab", "a-b"]).prop_map(|n| Namespace::parse(n).unwrap());
     let function = || {

@@ -97,6 +97,11 @@ impl MetaStore {
         }
     }
 
+    /// The store over a group that runs, whose machine is this one.
+    pub(crate) fn over(group: Group, machine: Arc<MetaMachine>) -> Self {
+        Self { group, machine }
+    }
+
     /// Makes a change; when this returns it is past fdatasync on a majority and visible here.
     /// Never answers `MetaReply::Refused`: that is an error.
     ///
@@ -165,7 +170,7 @@ impl MetaStore {
 
     /// Members and placement of groups: local memory.
     pub fn topology(&self) -> Arc<Topology> {
-        todo!()
+        self.read(|c| Arc::clone(&c.topology))
     }
 
     fn read<T>(&self, look: impl FnOnce(&Catalog) -> T) -> T {

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::super::ProposeError;
 use super::super::machine::{MetaMachine, read_reply};
 use super::super::model::{Kind, Model, commands, deploy, envelope};
+use super::super::topology_model::at_epoch;
 use super::{Node, create, func, ns, put, secret};
 use crate::consensus::{Machine, state_hash};
 
@@ -43,6 +44,7 @@ proptest! {
         let mut model = Model::default();
         for (at, command) in list.into_iter().enumerate() {
             let before = stored.clone();
+            let command = at_epoch(command, model.topology.epoch);
             let reply = apply(&one, &mut stored, at as u64, command.clone());
             prop_assert_eq!(&reply, &apply(&two, &mut other, at as u64, command.clone()));
             let kind = model.apply(&envelope(at as u64, command));

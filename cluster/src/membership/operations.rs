@@ -1,0 +1,205 @@
+//! What an operator asks for: drain, leave, transfer.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use orama_proto::command::{MetaCommand, MetaRefusal};
+use orama_proto::topology::{Member, NodeState, Topology};
+use orama_proto::{GroupId, NodeId, RequestId};
+
+use super::OperationError;
+use super::core::Core;
+use super::quorum::majority;
+use super::wire::{Answer, Ask};
+use super::{replicas, status};
+use crate::meta::ProposeError;
+
+/// Confirming the topology an operation is decided on.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(3);
+
+async fn confirmed(core: &Core) -> Result<std::sync::Arc<Topology>, OperationError> {
+    let deadline = Instant::now() + CONFIRM_WITHIN;
+    let confirmed = core.meta.confirm(deadline).await;
+    confirmed.map_err(|e| OperationError::Unavailable(e.to_string()))?;
+    Ok(core.meta.topology())
+}
+
+/// The member that is meant: its id, its name, or the beginning of its id when that says which.
+fn find<'a>(topology: &'a Topology, text: &str) -> Result<&'a Member, OperationError> {
+    let members = || topology.nodes.values();
+    if let Some(member) = members().find(|m| m.name == text || m.id.to_string() == text) {
+        return Ok(member);
+    }
+    let mut alike = members().filter(|m| text.len() >= 4 && m.id.to_string().starts_with(text));
+    match (alike.next(), alike.next()) {
+        (Some(member), None) => Ok(member),
+        _ => Err(OperationError::Missing(format!("node {text:?}"))),
+    }
+}
+
+fn failed(error: ProposeError) -> OperationError {
+    match error {
+        ProposeError::Refused(MetaRefusal::Missing { what, name }) => {
+            OperationError::Missing(format!("{what} {name}"))
+        }
+        ProposeError::Refused(refusal) => OperationError::Refused(refusal.to_string()),
+        other => OperationError::Unavailable(other.to_string()),
+    }
+}
+
+async fn set_state(
+    core: &Core,
+    request_id: &RequestId,
+    node: NodeId,
+    state: NodeState,
+) -> Result<(), OperationError> {
+    let command = MetaCommand::SetMemberState { node, state };
+    let proposed = core.meta.propose(request_id, command).await;
+    proposed.map(drop).map_err(failed)
+}
+
+/// See `Cluster::drain`.
+pub(super) async fn drain(
+    core: &Core,
+    request_id: &RequestId,
+    node: &str,
+    undo: bool,
+) -> Result<(), OperationError> {
+    let topology = confirmed(core).await?;
+    let member = find(&topology, node)?;
+    let name = &member.name;
+    if member.state == NodeState::Leaving {
+        return Err(OperationError::Refused(format!("{name} is leaving")));
+    }
+    let mut others = topology.nodes.values().filter(|m| m.id != member.id);
+    if !undo && !others.any(|m| m.state == NodeState::Active) {
+        return Err(OperationError::Refused(format!(
+            "{name} is the only active node"
+        )));
+    }
+    let state = match undo {
+        true => NodeState::Active,
+        false => NodeState::Draining,
+    };
+    set_state(core, request_id, member.id, state).await
+}
+
+/// Why a member must stay; `None` when it may leave.
+pub(super) fn needed(
+    topology: &Topology,
+    voters: &BTreeSet<NodeId>,
+    linked: &BTreeSet<NodeId>,
+    node: NodeId,
+) -> Option<String> {
+    let stay = |m: &&Member| m.id != node && m.state != NodeState::Leaving;
+    let stays: BTreeSet<NodeId> = topology.nodes.values().filter(stay).map(|m| m.id).collect();
+    if stays.is_empty() {
+        return Some("it is the last node".into());
+    }
+    if stays.is_disjoint(linked) {
+        return Some("none of the others can be reached".into());
+    }
+    if !majority(voters, linked) {
+        return Some("too few voters of meta can be reached".into());
+    }
+    for (group, placement) in &topology.groups {
+        if !placement.replicas.contains(&node) {
+            continue;
+        }
+        let replicas: BTreeSet<NodeId> = placement.replicas.iter().copied().collect();
+        // A second replica is a learner's copy: the voter is enough to go on.
+        let voting: BTreeSet<NodeId> = match replicas.len() {
+            2 if linked.contains(&node) => continue,
+            _ => replicas,
+        };
+        if placement.formed && !majority(&voting, linked) {
+            return Some(format!("too few replicas of {group} can be reached"));
+        }
+    }
+    None
+}
+
+/// See `Cluster::leave`.
+pub(super) async fn leave(
+    core: &Core,
+    request_id: &RequestId,
+    node: &str,
+    deadline: Instant,
+) -> Result<(), OperationError> {
+    let topology = confirmed(core).await?;
+    let member = find(&topology, node)?;
+    let id = member.id;
+    if member.state != NodeState::Leaving {
+        let voters = core.meta_group.view().voters;
+        if let Some(why) = needed(&topology, &voters, &core.linked(&topology), id) {
+            let name = &member.name;
+            return Err(OperationError::Refused(format!("{name} cannot leave: {why}")));
+        }
+        set_state(core, request_id, id, NodeState::Leaving).await?;
+    }
+    let mut changes = core.meta.changes();
+    let mut removed = core.removed.subscribe();
+    let gone = async {
+        while core.meta.topology().nodes.contains_key(&id) {
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                // Whoever leaves itself may not see the end of it.
+                _ = removed.wait_for(|removed| *removed) => return,
+            }
+        }
+    };
+    // When it takes longer it goes on by itself.
+    let _ = tokio::time::timeout_at(deadline.into(), gone).await;
+    Ok(())
+}
+
+/// See `Cluster::transfer`.
+pub(super) async fn transfer(
+    core: &Core,
+    group: GroupId,
+    node: &str,
+    deadline: Instant,
+) -> Result<(), OperationError> {
+    let topology = core.meta.topology();
+    if group.0 > topology.data_groups {
+        return Err(OperationError::Missing(format!("group {}", group.0)));
+    }
+    let member = find(&topology, node)?;
+    let to = member.id;
+    let view = match replicas::running(core, group).map(|g| g.view()) {
+        Some(view) if view.leader.is_some() => Some(view),
+        _ => {
+            let within = deadline.saturating_duration_since(Instant::now());
+            let views = status::leaders(core, within.min(Duration::from_secs(1))).await;
+            views.get(&group).cloned()
+        }
+    };
+    let leader = view.as_ref().and_then(|v| v.leader);
+    let (Some(view), Some(leader)) = (view, leader) else {
+        return Err(OperationError::Unavailable(format!("{group} has no leader")));
+    };
+    if leader == to {
+        return Ok(());
+    }
+    let name = &member.name;
+    if !view.voters.contains(&to) {
+        return Err(OperationError::Refused(format!("{name} is no voter of {group}")));
+    }
+    if member.state != NodeState::Active {
+        return Err(OperationError::Refused(format!(
+            "{name} is {}, it leads nothing",
+            member.state.as_str()
+        )));
+    }
+    if leader == core.node {
+        let moved = replicas::hand_over(core, group, to).await;
+        return moved.map_err(OperationError::Unavailable);
+    }
+    let within = deadline.saturating_duration_since(Instant::now());
+    match core.ask(leader, &Ask::Lead { group, to }, within).await {
+        Ok(Answer::Done) => Ok(()),
+        Ok(Answer::Later(why)) => Err(OperationError::Unavailable(why)),
+        Ok(_) => Err(OperationError::Unavailable("the answer is not understood".into())),
+        Err(error) => Err(OperationError::Unavailable(error.to_string())),
+    }
+}

@@ -1,0 +1,1 @@
+//! Several nodes in one process, over the real mesh and groups.
