@@ -15,6 +15,7 @@ pub mod api;
 pub mod command;
 pub mod content;
 pub mod error;
+pub mod forward;
 pub mod function;
 pub mod id;
 pub mod invocation;

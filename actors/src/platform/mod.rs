@@ -27,6 +27,7 @@ use zeroize::Zeroizing;
 
 use crate::identity::Identity;
 use crate::journal::Journal;
+use crate::router::Router;
 use crate::runtime::Runtime;
 use crate::vault::Vaults;
 use crate::worker::{Invoker, Modules, OneAtATime};
@@ -102,6 +103,8 @@ pub struct Completed {
     pub output: Bytes,
     /// Milliseconds of the last attempt.
     pub duration_ms: u64,
+    /// Name of the node that ran it.
+    pub node: Arc<str>,
 }
 
 /// What the handle points to.
@@ -114,7 +117,8 @@ struct Inner {
     modules: Arc<Modules>,
     vaults: Vaults,
     identity: Identity,
-    invoker: Invoker,
+    invoker: Arc<Invoker>,
+    router: Router,
     /// Deploys at once; the sweep of unused modules takes all of them.
     deploys: Semaphore,
     deploying: OneAtATime<Namespace>,
@@ -232,7 +236,8 @@ impl Platform {
             .await
     }
 
-    /// Runs a function on this thread, with its retries. Checks that the principal may invoke it.
+    /// Runs a function with its retries: on this thread, or on another node
+    /// when there is no place here. Checks that the principal may invoke it.
     ///
     /// # Errors
     /// What the client should see.
@@ -245,7 +250,7 @@ impl Platform {
     ///
     /// # Errors
     /// What the client should see.
-    pub fn may_invoke(
+    pub async fn may_invoke(
         &self,
         principal: &Principal,
         namespace: &Namespace,
@@ -255,6 +260,7 @@ impl Platform {
         self.inner
             .invoker
             .target(principal, namespace, name, version)
+            .await
             .map(drop)
     }
 

@@ -14,9 +14,12 @@ use super::services::NodeServices;
 use super::{Inner, Platform, PlatformOptions, StartError, master_keys, upkeep};
 use crate::identity::{Identity, PlatformKeys};
 use crate::journal::{Journal, JournalOptions};
+use crate::router::Router;
 use crate::runtime::{HostServices, Runtime, RuntimeOptions};
 use crate::vault::{MasterKeys, VaultError, VaultOptions, Vaults};
-use crate::worker::{self, Admission, Invoker, Limits, Modules, OneAtATime, Workers};
+use crate::worker::{
+    self, Admission, Confirmations, Invoker, Limits, Modules, OneAtATime, Workers,
+};
 
 /// Loaded modules kept in memory.
 pub(super) const LOADED_MODULES_MAX: usize = 512;
@@ -113,8 +116,10 @@ pub(super) async fn start(
         meta: meta.clone(),
         vaults: vaults.clone(),
     });
-    let invoker = Invoker {
-        meta: meta.clone(),
+    let router = Router::new(&cluster, registry)?;
+    let invoker = Arc::new(Invoker {
+        catalog: Arc::new(meta.clone()),
+        confirmations: Confirmations::register(registry)?,
         runtime: runtime.clone(),
         modules: Arc::clone(&modules),
         admission: Admission::new(limits, Arc::clone(&metrics)),
@@ -122,7 +127,8 @@ pub(super) async fn start(
         journal: journal.clone(),
         services,
         metrics,
-    };
+        router: router.clone(),
+    });
     let inner = Arc::new(Inner {
         meta,
         blobs,
@@ -133,12 +139,18 @@ pub(super) async fn start(
         vaults,
         identity,
         invoker,
+        router,
         deploys: Semaphore::new(DEPLOYS_AT_ONCE),
         deploying: OneAtATime::default(),
         rotation: Semaphore::new(1),
         metrics: Metrics::register(registry)?,
         upkeep: parking_lot::Mutex::new(Vec::new()),
     });
+    // Last: from here on peers send invocations.
+    inner
+        .router
+        .start(&inner.invoker)
+        .map_err(|error| StartError::Other(format!("a thread cannot be started: {error}")))?;
     upkeep::start(&inner);
     let status = inner.master_key_status(0);
     log_master_keys(&status.active, &status.wrapped_by);

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use orama_cluster::{BlobError, BlobStore};
+use orama_cluster::{BlobError, BlobNet, BlobStore};
 use orama_proto::ContentId;
 use tokio::sync::Semaphore;
 
 use super::turns::OneAtATime;
-use crate::runtime::{ModuleError, PreparedModule, Runtime};
+use crate::runtime::{BoxFuture, ModuleError, PreparedModule, Runtime};
 
 /// How long an invocation waits for its module. The work goes on without it.
 const LOAD_WITHIN: Duration = Duration::from_secs(30);
@@ -28,19 +28,37 @@ pub(crate) enum LoadError {
     Late,
 }
 
+/// Where a module's bytes come from: this node's disk, or its peers' too.
+pub(crate) trait Blobs: Send + Sync + 'static {
+    /// The blob, verified.
+    fn get(&self, cid: ContentId) -> BoxFuture<'_, Result<Bytes, BlobError>>;
+}
+
+impl Blobs for BlobStore {
+    fn get(&self, cid: ContentId) -> BoxFuture<'_, Result<Bytes, BlobError>> {
+        Box::pin(Self::get(self, cid))
+    }
+}
+
+impl Blobs for BlobNet {
+    fn get(&self, cid: ContentId) -> BoxFuture<'_, Result<Bytes, BlobError>> {
+        Box::pin(Self::get(self, cid))
+    }
+}
+
 /// Finds modules.
 pub(crate) struct Modules {
     runtime: Runtime,
-    blobs: BlobStore,
+    blobs: Box<dyn Blobs>,
     loading: OneAtATime<ContentId>,
     compiling: Semaphore,
 }
 
 impl Modules {
-    pub(crate) fn new(runtime: Runtime, blobs: BlobStore) -> Self {
+    pub(crate) fn new(runtime: Runtime, blobs: impl Blobs) -> Self {
         Self {
             runtime,
-            blobs,
+            blobs: Box::new(blobs),
             loading: OneAtATime::default(),
             compiling: Semaphore::new(COMPILE_AT_ONCE),
         }
