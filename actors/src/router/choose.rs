@@ -76,13 +76,13 @@ mod tests {
         for start in 0..2 {
             let pair = vec![(load(3, 4, 1), 'a'), (load(5, 8, 9), 'b')];
             assert_eq!(
-                two_choices(pair, |_| start),
+                two_choices(pair, |n| start.min(n - 1)),
                 Some('b'),
                 "5/8 is less than 3/4"
             );
             let pair = vec![(load(2, 4, 5), 'a'), (load(1, 2, 4), 'b')];
             assert_eq!(
-                two_choices(pair, |_| start),
+                two_choices(pair, |n| start.min(n - 1)),
                 Some('b'),
                 "equal share, quicker"
             );

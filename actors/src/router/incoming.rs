@@ -5,6 +5,7 @@
 //! that nothing was started, or may assume that something was.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -133,7 +134,7 @@ impl Shared {
             self.metrics.taken(how);
             Ok(Taken::Not(why))
         };
-        if self.report().is_none_or(|own| own.closed) {
+        if invoker.admission.is_closed() || !self.active.load(Ordering::Relaxed) {
             return not(In::Draining, NotTaken::Draining);
         }
         let version = Some(head.version);
@@ -152,10 +153,11 @@ impl Shared {
         // Before the place, so that a drain that begins now waits for it.
         let in_flight = invoker.admission.begin();
         let Some(place) = invoker.admission.try_place(&function.namespace) else {
-            let load = invoker.load();
+            let admission = &invoker.admission;
+            let (running, _) = admission.load();
             return match () {
-                () if load.closed => not(In::Draining, NotTaken::Draining),
-                () if load.running < load.capacity => {
+                () if admission.is_closed() => not(In::Draining, NotTaken::Draining),
+                () if (running as usize) < admission.limits().running => {
                     not(In::NamespaceBusy, NotTaken::NamespaceBusy)
                 }
                 () => not(In::Busy, NotTaken::Busy),
@@ -191,12 +193,14 @@ impl Shared {
                 let _busy = busy;
                 let run = invoker.run_here(&request, input, Some(place));
                 let result = tokio::select! {
-                    result = run => result,
+                    // First, so that a guest whose caller has gone by now does not begin.
+                    biased;
                     () = answer.closed() => {
-                        // The guest was dropped with its future, and has left a record.
+                        // A guest that had begun is dropped with its future, and leaves a record.
                         shared.metrics.taken(In::Cancelled);
                         return;
                     }
+                    result = run => result,
                 };
                 // Whoever asked may have gone at this very moment.
                 let _ = answer.send((result, in_flight));

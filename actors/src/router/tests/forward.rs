@@ -235,24 +235,39 @@ async fn a_module_that_is_not_loaded_is_loaded_for_the_next_time() {
 }
 
 #[actix::test]
-async fn a_namespaces_own_limit_overflows_too_and_does_not_stand_for_the_node() {
+async fn a_namespaces_own_limit_overflows_and_does_not_stand_for_the_node() {
     let (net, disk) = (Net::default(), Disk::default());
     let function = gated(&disk, FunctionSpec::default());
-    let a = Node::start(&net, 1, "a", 1, &disk);
-    let b = Node::start(&net, 2, "b", 1, &disk);
+    let a = Node::with_limits(&net, 1, "a", (4, 1), &disk);
+    let b = Node::with_limits(&net, 2, "b", (4, 1), &disk);
     for node in [&a, &b] {
         node.deploy(&function).await;
+        node.fill(&function).await;
     }
-    b.fill(&function).await;
-    assert_eq!(refused(&b, &head(&function)).await, NotTaken::Busy);
-    // With a second place for the node, but none for the namespace, it says so.
-    let b = Node::start(&net, 3, "c", 2, &disk);
-    b.deploy(&function).await;
-    let one = b.invoker.admission.try_place(&function.namespace);
-    let two = b.invoker.admission.try_place(&function.namespace);
-    assert!(one.is_some() && two.is_some());
-    drop(two);
-    assert_eq!(b.invoker.admission.load(), (1, 0));
+    a.sees(&b, 1).await;
+    let waiting = a.spawn(invoke(&function));
+    // b has places, but none for this namespace: it says so, and is asked once.
+    until(|| a.invoker.admission.load() == (1, 1)).await;
+    assert_eq!(out(&a, Out::NamespaceBusy), 1);
+    assert_eq!(taken(&b, In::NamespaceBusy), 1);
+    // Others go there as before.
+    let mut other = (*function).clone();
+    other.namespace = Namespace::parse("other").unwrap();
+    let other = Arc::new(other);
+    for node in [&a, &b] {
+        node.functions.known.lock().push(Arc::clone(&other));
+    }
+    let first = a.spawn(invoke(&other));
+    until(|| a.gate.waiting.load(Ordering::SeqCst) == 2).await;
+    until(|| a.invoker.admission.load() == (2, 1)).await;
+    b.gate.open();
+    a.sees(&b, 0).await;
+    let completed = a.invoker.invoke(invoke(&other)).await.unwrap();
+    assert_eq!(&*completed.node, "b", "with its one place here taken");
+    a.gate.open();
+    for call in [waiting, first] {
+        assert_eq!(&*call.await.unwrap().unwrap().node, "a");
+    }
 }
 
 #[actix::test]

@@ -278,6 +278,17 @@ pub(super) struct Node {
 impl Node {
     /// Starts a node for so many guests.
     pub(super) fn start(net: &Net, number: u64, name: &str, running: usize, disk: &Disk) -> Self {
+        Self::with_limits(net, number, name, (running, running), disk)
+    }
+
+    /// Starts a node for so many guests, so many of them of one namespace.
+    pub(super) fn with_limits(
+        net: &Net,
+        number: u64,
+        name: &str,
+        (running, per_namespace): (usize, usize),
+        disk: &Disk,
+    ) -> Self {
         let (id, registry) = (NodeId(number), Registry::new());
         let end = End {
             name: name.to_owned(),
@@ -300,7 +311,7 @@ impl Node {
         let metrics = Arc::new(worker::Metrics::register(&registry).unwrap());
         let limits = Limits {
             running,
-            per_namespace: running,
+            per_namespace,
             queued_per_namespace: 16,
             wait: Duration::from_secs(20),
         };
@@ -355,9 +366,9 @@ impl Node {
         actix::spawn(async move { invoker.invoke(invoke).await })
     }
 
-    /// Takes the node's places with guests that wait at its gate.
+    /// Takes the namespace's places with guests that wait at its gate.
     pub(super) async fn fill(&self, function: &FunctionVersion) {
-        let places = self.invoker.admission.limits().running;
+        let places = self.invoker.admission.limits().per_namespace;
         let before = self.gate.waiting.load(Ordering::SeqCst);
         for _ in 0..places {
             drop(self.spawn(invoke(function)));
