@@ -4,6 +4,8 @@
 //! is answered with what it means for the client; its cause, which may name
 //! paths and keys, goes to the log, here and once.
 
+mod cluster;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use orama_cluster::{BlobError, JournalError, ProposeError};
@@ -14,6 +16,8 @@ use orama_proto::{ApiError, ErrorCode, FunctionName, RequestId, Timestamp};
 use crate::runtime::{GuestError, ModuleError};
 use crate::vault::VaultError;
 use crate::worker::LoadError;
+
+pub(crate) use cluster::{confirm, data, operation, too_few};
 
 /// Seconds after which a client should try again what this node could not do now.
 const RETRY_AFTER_SECS: f64 = 1.0;
@@ -124,7 +128,7 @@ pub(crate) fn module_at_invoke(
         ..
     } = function;
     let why = match error {
-        LoadError::Blob(BlobError::Missing(_)) => "its module is not on this node",
+        LoadError::Blob(BlobError::Missing(_)) => "its module is on no node that can be reached",
         LoadError::Blob(BlobError::Corrupt { .. }) => "its module is damaged on this node",
         LoadError::Blob(BlobError::Full(_)) | LoadError::Module(ModuleError::Full) => {
             "the node's disk is full"
@@ -135,7 +139,15 @@ pub(crate) fn module_at_invoke(
     };
     static SELDOM: Seldom = Seldom::new();
     if SELDOM.due() {
-        tracing::error!(%request_id, %namespace, function = %name, version, %error, "a module is not available");
+        match error {
+            // Its holders are out of reach or the transfer goes on: that ends by itself.
+            LoadError::Blob(BlobError::Missing(_)) | LoadError::Late => {
+                tracing::warn!(%request_id, %namespace, function = %name, version, %error, "a module is not available");
+            }
+            LoadError::Blob(_) | LoadError::Module(_) => {
+                tracing::error!(%request_id, %namespace, function = %name, version, %error, "a module is not available");
+            }
+        }
     }
     ApiError::new(
         ErrorCode::FunctionUnavailable,

@@ -156,6 +156,8 @@ pub enum Service {
     Load = 8,
     /// Registers of data groups.
     Data = 9,
+    /// Whether a change of the metadata is visible on the peer.
+    Visible = 10,
 }
 
 /// A call as the handler gets it.

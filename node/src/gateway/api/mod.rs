@@ -1,6 +1,7 @@
 //! What each endpoint does, once the front has let a call through.
 
 mod admin;
+mod cluster;
 mod functions;
 mod identity;
 mod invoke;
@@ -69,16 +70,23 @@ impl Backend for Api {
             Endpoint::SetSecret => self.set_secret(call).await,
             Endpoint::DeleteSecret => self.delete_secret(&call).await,
 
-            Endpoint::ListNamespaces => self.list_namespaces(),
+            Endpoint::ListNamespaces => self.list_namespaces().await,
             Endpoint::CreateNamespace => self.create_namespace(call).await,
             Endpoint::DeleteNamespace => self.delete_namespace(&call).await,
-            Endpoint::ListKeys => self.list_keys(&call),
+            Endpoint::ListKeys => self.list_keys(&call).await,
             Endpoint::CreateKey => self.create_key(call).await,
             Endpoint::RevokeKey => self.revoke_key(&call).await,
             Endpoint::CreateToken => self.create_token(call).await,
-            Endpoint::MasterKeyStatus => self.master_key_status(),
+            Endpoint::MasterKeyStatus => self.master_key_status().await,
             Endpoint::RotateMasterKey => self.rotate_master_key(&call).await,
             Endpoint::Actors => self.actors().await,
+
+            Endpoint::ClusterStatus => self.cluster_status().await,
+            Endpoint::DrainNode => self.drain_node(call).await,
+            Endpoint::RemoveNode => self.remove_node(&call).await,
+            Endpoint::TransferGroup => self.transfer_group(call).await,
+            Endpoint::GetRegister => self.get_register(&call).await,
+            Endpoint::SetRegister => self.set_register(call).await,
 
             Endpoint::WhoAmI => self.who_am_i(&call),
             Endpoint::IssueToken => self.issue_token(&call),
