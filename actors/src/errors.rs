@@ -93,6 +93,28 @@ pub(crate) fn guest(error: &GuestError, request_id: &RequestId, name: &FunctionN
     }
 }
 
+/// A function that is not known here, while it is not known whether this node knows all there is.
+pub(crate) fn unconfirmed(missing: &ApiError) -> ApiError {
+    unavailable(format!(
+        "{}; this could not be confirmed, because the cluster's leader does not answer",
+        missing.message
+    ))
+}
+
+/// A node that was running an invocation and does not answer any more. Not
+/// retryable: whoever sends it again may make it run twice.
+pub(crate) fn lost(node: &str, request_id: &RequestId, name: &FunctionName) -> ApiError {
+    let mut error = ApiError::new(
+        ErrorCode::ServiceUnavailable,
+        format!(
+            "node {node:?}, which ran function '{name}' (request {request_id}), stopped answering; \
+             it may have run. With an Idempotency-Key it would have been run again"
+        ),
+    );
+    error.retryable = false;
+    error
+}
+
 /// A module that cannot be had for an invocation.
 pub(crate) fn module_at_invoke(
     error: &LoadError,

@@ -16,6 +16,7 @@ pub mod blob;
 pub mod command;
 pub mod content;
 pub mod error;
+pub mod forward;
 pub mod frame;
 pub mod function;
 pub mod gather;

@@ -28,7 +28,7 @@ impl Inner {
 
     /// How busy the members said they are, lately.
     fn loads(&self) -> BTreeMap<NodeId, LoadReport> {
-        BTreeMap::new()
+        self.router.loads().into_iter().collect()
     }
 
     pub(super) async fn drain_member(

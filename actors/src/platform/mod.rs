@@ -31,6 +31,7 @@ use zeroize::Zeroizing;
 
 use crate::identity::Identity;
 use crate::journal::{Gather, Journal};
+use crate::router::Router;
 use crate::runtime::Runtime;
 use crate::vault::Vaults;
 use crate::worker::{Invoker, Modules, OneAtATime};
@@ -106,6 +107,8 @@ pub struct Completed {
     pub output: Bytes,
     /// Milliseconds of the last attempt.
     pub duration_ms: u64,
+    /// Name of the node that ran it.
+    pub node: Arc<str>,
 }
 
 /// What the handle points to.
@@ -121,7 +124,8 @@ struct Inner {
     modules: Arc<Modules>,
     vaults: Vaults,
     identity: Identity,
-    invoker: Invoker,
+    invoker: Arc<Invoker>,
+    router: Router,
     /// Deploys at once; the sweep of unused modules takes all of them.
     deploys: Semaphore,
     deploying: OneAtATime<Namespace>,
@@ -239,7 +243,8 @@ impl Platform {
             .await
     }
 
-    /// Runs a function on this thread, with its retries. Checks that the principal may invoke it.
+    /// Runs a function with its retries: on this thread, or on another node
+    /// when there is no place here. Checks that the principal may invoke it.
     ///
     /// # Errors
     /// What the client should see.
@@ -252,7 +257,7 @@ impl Platform {
     ///
     /// # Errors
     /// What the client should see.
-    pub fn may_invoke(
+    pub async fn may_invoke(
         &self,
         principal: &Principal,
         namespace: &Namespace,
@@ -262,6 +267,7 @@ impl Platform {
         self.inner
             .invoker
             .target(principal, namespace, name, version)
+            .await
             .map(drop)
     }
 

@@ -15,9 +15,12 @@ use super::services::NodeServices;
 use super::{Inner, Platform, PlatformOptions, StartError, master_keys, upkeep, visible};
 use crate::identity::{Identity, PlatformKeys};
 use crate::journal::{Gather, Journal, JournalOptions};
+use crate::router::Router;
 use crate::runtime::{HostServices, Runtime, RuntimeOptions};
 use crate::vault::{MasterKeys, VaultError, VaultOptions, Vaults};
-use crate::worker::{self, Admission, Invoker, Limits, Modules, OneAtATime, Workers};
+use crate::worker::{
+    self, Admission, Confirmations, Invoker, Limits, Modules, OneAtATime, Workers,
+};
 
 /// Loaded modules kept in memory.
 pub(super) const LOADED_MODULES_MAX: usize = 512;
@@ -146,8 +149,10 @@ pub(super) async fn start(
         meta: meta.clone(),
         vaults: vaults.clone(),
     });
-    let invoker = Invoker {
-        meta: meta.clone(),
+    let router = Router::new(&cluster, registry)?;
+    let invoker = Arc::new(Invoker {
+        catalog: Arc::new(meta.clone()),
+        confirmations: Confirmations::register(registry)?,
         runtime: runtime.clone(),
         modules: Arc::clone(&modules),
         admission: Admission::new(limits, Arc::clone(&metrics)),
@@ -155,7 +160,8 @@ pub(super) async fn start(
         journal: journal.clone(),
         services,
         metrics,
-    };
+        router: router.clone(),
+    });
     let inner = Arc::new(Inner {
         cluster,
         meta,
@@ -169,6 +175,7 @@ pub(super) async fn start(
         vaults,
         identity,
         invoker,
+        router,
         deploys: Semaphore::new(DEPLOYS_AT_ONCE),
         deploying: OneAtATime::default(),
         rotation: Semaphore::new(1),
@@ -176,6 +183,11 @@ pub(super) async fn start(
         upkeep: parking_lot::Mutex::new(Vec::new()),
     });
     visible::serve(&inner, &inner.cluster);
+    // Last: from here on peers send invocations.
+    inner
+        .router
+        .start(&inner.invoker)
+        .map_err(|error| StartError::Other(format!("a thread cannot be started: {error}")))?;
     upkeep::start(&inner);
     let status = inner.master_key_status(0);
     log_master_keys(&status.active, &status.wrapped_by);

@@ -27,6 +27,7 @@ impl Inner {
 
     pub(super) fn actors(&self) -> Vec<ActorInfo> {
         let mut all = self.invoker.workers.info();
+        all.push(self.router.info());
         all.push(self.journal.info());
         all.extend(self.vaults.info());
         all
@@ -42,6 +43,7 @@ impl Inner {
                 "invocations were still running at the end of the drain"
             );
         }
+        self.router.stop();
         for task in self.upkeep.lock().drain(..) {
             task.abort();
         }

@@ -10,7 +10,7 @@ use orama_proto::ContentId;
 use tokio::sync::Semaphore;
 
 use super::turns::OneAtATime;
-use crate::runtime::{ModuleError, PreparedModule, Runtime};
+use crate::runtime::{BoxFuture, ModuleError, PreparedModule, Runtime};
 
 /// How long an invocation waits for its module. The work goes on without it.
 const LOAD_WITHIN: Duration = Duration::from_secs(30);
@@ -28,19 +28,37 @@ pub(crate) enum LoadError {
     Late,
 }
 
+/// Where a module's bytes come from: this node's disk, or its peers'. A trait,
+/// so that tests need no mesh.
+pub(crate) trait Blobs: Send + Sync + 'static {
+    /// Answers when this node holds it, from another one if need be.
+    fn ensure(&self, cid: ContentId) -> BoxFuture<'_, Result<(), BlobError>>;
+    /// The blob, verified.
+    fn get(&self, cid: ContentId) -> BoxFuture<'_, Result<Bytes, BlobError>>;
+}
+
+impl Blobs for BlobNet {
+    fn ensure(&self, cid: ContentId) -> BoxFuture<'_, Result<(), BlobError>> {
+        Box::pin(Self::ensure(self, cid))
+    }
+    fn get(&self, cid: ContentId) -> BoxFuture<'_, Result<Bytes, BlobError>> {
+        Box::pin(Self::get(self, cid))
+    }
+}
+
 /// Finds modules.
 pub(crate) struct Modules {
     runtime: Runtime,
-    blobs: BlobNet,
+    blobs: Box<dyn Blobs>,
     loading: OneAtATime<ContentId>,
     compiling: Semaphore,
 }
 
 impl Modules {
-    pub(crate) fn new(runtime: Runtime, blobs: BlobNet) -> Self {
+    pub(crate) fn new(runtime: Runtime, blobs: impl Blobs) -> Self {
         Self {
             runtime,
-            blobs,
+            blobs: Box::new(blobs),
             loading: OneAtATime::default(),
             compiling: Semaphore::new(COMPILE_AT_ONCE),
         }
