@@ -97,11 +97,6 @@ impl MetaStore {
         }
     }
 
-    /// The store over a group that runs, whose machine is this one.
-    pub(crate) fn over(group: Group, machine: Arc<MetaMachine>) -> Self {
-        Self { group, machine }
-    }
-
     /// Makes a change; when this returns it is past fdatasync on a majority and visible here.
     /// Never answers `MetaReply::Refused`: that is an error.
     ///
