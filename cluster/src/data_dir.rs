@@ -116,7 +116,7 @@ impl DataDir {
     }
     /// The Raft log: a directory of segments.
     pub fn raft_log(&self) -> PathBuf {
-        self.path.join("raft").join("log.redb")
+        self.path.join("raft").join("log")
     }
     /// The metadata state machine: a sled directory.
     pub fn state(&self) -> PathBuf {

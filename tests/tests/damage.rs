@@ -300,6 +300,17 @@ async fn try_damages(
     refused
 }
 
+/// Where the log is written at present.
+fn newest_segment(dir: &Path) -> PathBuf {
+    let segments = files_under(&dir.join("raft/log"));
+    let written = segments.into_iter().filter(|path| {
+        let bytes = std::fs::read(path).unwrap();
+        // The first sector is a head; a segment made ahead has nothing else.
+        bytes.len() > 512 && bytes[512..].iter().any(|byte| *byte != 0)
+    });
+    written.max().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_corrupt_log_is_never_silently_less() {
     let mut node = Node::builder()
@@ -314,7 +325,7 @@ async fn a_corrupt_log_is_never_silently_less() {
     let damages = (0..24).map(|n| {
         let mut rng = rng.fork();
         let damage: Box<dyn FnOnce(&Path) -> String> = Box::new(move |dir| {
-            let file = dir.join("raft/log.redb");
+            let file = newest_segment(dir);
             // The view must not hide the log's loss: without it the log is all there is.
             if n % 2 == 0 {
                 std::fs::remove_dir_all(dir.join("state")).unwrap();
@@ -337,7 +348,7 @@ async fn a_corrupt_log_is_never_silently_less() {
         });
         damage
     });
-    let words = ["log", "corrupt", "damage", "checksum", "redb"];
+    let words = ["log", "corrupt", "damage", "checksum"];
     try_damages(&mut node, &tenant, &before, &words, damages).await;
 }
 

@@ -23,7 +23,7 @@ pub enum StorageFault {
         /// The file or directory.
         path: PathBuf,
     },
-    /// The log's file as a whole does not verify.
+    /// A file of the log does not verify.
     #[error(
         "the Raft log {path} is damaged: {what}. It holds changes that were acknowledged, so this node will not start without it; restore the file from a backup"
     )]
@@ -33,15 +33,23 @@ pub enum StorageFault {
         /// What was found.
         what: String,
     },
-    /// The log's file is gone, and what was made after it is there.
+    /// The log is gone, and what was made after it is there.
     #[error(
-        "the Raft log {path} is gone, but {witness} is there: acknowledged changes are missing with it, so this node will not start without it; restore the file from a backup"
+        "the Raft log {path} is gone, but {witness} is there: acknowledged changes are missing with it, so this node will not start without it; restore it from a backup"
     )]
     LogMissing {
-        /// The log's file.
+        /// The log's directory.
         path: PathBuf,
         /// What proves that there was one.
         witness: PathBuf,
+    },
+    /// The log was written in a layout that was never released and cannot be read.
+    #[error(
+        "{path} is a Raft log of a layout that was never released and that this program does not read; start with an empty data directory and deploy again, or use the program that wrote it"
+    )]
+    LogLayout {
+        /// The file.
+        path: PathBuf,
     },
     /// One record of the log does not verify.
     #[error("the Raft log of group {group} is damaged: {record}: {what}")]

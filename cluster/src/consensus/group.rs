@@ -39,6 +39,8 @@ const HEARTBEAT_MILLIS: u64 = 150;
 /// begins 1.15 to 1.5 s after the leader was last heard, five heartbeats at least
 /// must go missing, and writes go on within 2 s.
 const ELECTION_MILLIS: std::ops::Range<u64> = 400..750;
+/// A leader whose lease lapsed sends nothing for so long (an election's worth at least), then tries again.
+const SILENCE_MILLIS: u64 = 1600;
 
 /// How a group behaves.
 #[derive(Debug, Clone)]
@@ -193,6 +195,9 @@ fn config(id: GroupId, options: &GroupOptions) -> Result<Arc<Config>, StorageFau
         // entry then commits whatever its log holds. Restoring leadership
         // without one could serve a state that lags behind the log.
         enable_leader_restore: Some(false),
+        // A leader that nobody answers falls silent, so that those who still hear
+        // it elect another one.
+        quorum_loss_probe_interval: Some(SILENCE_MILLIS),
         // A replica whose disk lost what it had synced is brought up to date
         // again; openraft's other answer is a panic of the leader.
         allow_log_reversion: Some(true),

@@ -29,6 +29,16 @@ impl Group {
         leader.map(NodeId)
     }
 
+    /// Waits until this replica knows of another leader than this one.
+    pub(super) async fn superseded(&self, leader: NodeId) {
+        let mut views = self.views();
+        while self.leader().is_none_or(|now| now == leader) {
+            if views.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// Whether this node is the only voter.
     pub(super) fn is_alone(&self) -> bool {
         let metrics = self.inner.raft.metrics();

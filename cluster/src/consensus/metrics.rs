@@ -1,7 +1,7 @@
 //! What the consensus layer counts. Labels are the group's name only.
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 /// Metrics of the log and of every group of the node.
@@ -13,6 +13,8 @@ pub(crate) struct Metrics {
     pub(crate) proposals: IntCounterVec,
     pub(crate) commit_seconds: HistogramVec,
     pub(crate) batch_operations: Histogram,
+    pub(crate) batch_entries: Histogram,
+    pub(crate) log_bytes: IntGauge,
     pub(crate) sync_seconds: Histogram,
     pub(crate) snapshots: IntCounterVec,
     pub(crate) rebuilds: IntCounterVec,
@@ -55,6 +57,11 @@ impl Metrics {
             &["group"],
         )?;
         registry.register(Box::new(commit_seconds.clone()))?;
+        let log_bytes = IntGauge::new(
+            "orama_raft_log_bytes",
+            "Bytes that the segments of the log take on disk.",
+        )?;
+        registry.register(Box::new(log_bytes.clone()))?;
         Ok(Self {
             applied_index: gauge(
                 "orama_raft_applied_index",
@@ -76,6 +83,12 @@ impl Metrics {
                 "Operations that shared one sync of the log.",
                 (0..11).map(|i| f64::from(1 << i)).collect(),
             )?,
+            batch_entries: histogram(
+                "orama_raft_log_batch_entries",
+                "Entries that shared one sync of the log.",
+                (0..13).map(|i| f64::from(1 << i)).collect(),
+            )?,
+            log_bytes,
             sync_seconds: histogram(
                 "orama_raft_log_sync_seconds",
                 "Time of one durable commit of the log.",

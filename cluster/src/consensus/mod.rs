@@ -35,6 +35,8 @@ pub(crate) use group::{
     ENTRY_MAX_BYTES, Group, GroupOptions, GroupView, OpenFault, ProposeFault, ReadFault,
 };
 pub(crate) use groups::{Begin, Groups};
+#[doc(hidden)]
+pub use log::LogProbe;
 pub(crate) use machine::{Applied, Machine};
 pub(crate) use metrics::Metrics;
 pub(crate) use recover::Paths;
@@ -42,7 +44,7 @@ pub(crate) use state::Change;
 #[cfg(test)]
 pub(crate) use state::state_hash;
 
-/// The ends of the metadata group's log in a file that nobody has open:
+/// The ends of the metadata group's log in a directory that nobody has open:
 /// everything up to the first index is purged, the second is the last.
 #[cfg(test)]
 pub(crate) fn log_ends(path: &std::path::Path) -> (Option<u64>, Option<u64>) {
@@ -52,7 +54,7 @@ pub(crate) fn log_ends(path: &std::path::Path) -> (Option<u64>, Option<u64>) {
     (purged.map(|at| at.index), last.map(|at| at.index))
 }
 
-/// Waits until a group that was shut down has let go of the log's file.
+/// Waits until a group that was shut down has let go of the log.
 #[cfg(test)]
 pub(crate) async fn log_closed(path: &std::path::Path) {
     while !log::RaftLog::is_closed(path) {

@@ -28,6 +28,8 @@ const ANSWER_WAIT: Duration = Duration::from_secs(11);
 const APPLY_WAIT: Duration = Duration::from_secs(5);
 /// Commands under way on a node have at most so many bytes; further ones wait.
 pub(super) const ROOM_BYTES: usize = 64 << 20;
+/// A leader that has a successor is waited for so long.
+const SUPERSEDED_WAIT: Duration = Duration::from_millis(500);
 const PAUSE_FIRST: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
@@ -147,7 +149,16 @@ impl Group {
     async fn propose_there(&self, leader: NodeId, command: &[u8]) -> Tried {
         let message = GroupRequest::Propose(ByteBuf::from(command));
         let deadline = Instant::now() + ANSWER_WAIT;
-        let tried = match self.ask_leader(leader, &message, deadline).await {
+        let asked = self.ask_leader(leader, &message, deadline);
+        tokio::pin!(asked);
+        let answer = tokio::select! {
+            answer = &mut asked => answer,
+            // It may be gone without a word. What it answered is on its way, if anything is.
+            () = self.superseded(leader) => tokio::time::timeout(SUPERSEDED_WAIT, asked)
+                .await
+                .unwrap_or(Err(CallError::Lost(leader))),
+        };
+        let tried = match answer {
             Ok(GroupAnswer::Committed { index, reply }) => {
                 if !self.applied(index, Instant::now() + APPLY_WAIT).await {
                     tracing::debug!(group = %self.inner.id, index, "committed, and not applied here yet");

@@ -141,10 +141,11 @@ impl Group {
                 Err(leader) => leader.filter(|to| *to != self.inner.shared.node)?,
             },
         };
-        match self
-            .ask_leader(leader, &GroupRequest::ReadIndex, deadline)
-            .await
-        {
+        let asked = tokio::select! {
+            asked = self.ask_leader(leader, &GroupRequest::ReadIndex, deadline) => asked,
+            () = self.superseded(leader) => return None,
+        };
+        match asked {
             Ok(GroupAnswer::ReadIndex(index)) => Some(index),
             Ok(_) => None,
             Err(error) => {

@@ -14,7 +14,7 @@ use orama_proto::{GroupId, NodeId};
 use parking_lot::Mutex;
 
 use super::fault::StorageFault;
-use super::log::{GroupLog, PurgeLimit, RaftLog};
+use super::log::{self, GroupLog, PurgeLimit, RaftLog};
 use super::machine::Machine;
 use super::metrics::Metrics;
 use super::snapshot::{SnapshotFile, SnapshotStore};
@@ -24,7 +24,7 @@ use super::types::{MembershipRecord, Position};
 /// Where a node keeps its groups.
 #[derive(Debug, Clone)]
 pub(crate) struct Paths {
-    /// The log's file.
+    /// The log's directory.
     pub(crate) log: PathBuf,
     /// sled's directory.
     pub(crate) state: PathBuf,
@@ -106,11 +106,12 @@ struct Recovery<'a> {
     machine: &'a dyn Machine,
 }
 
-/// Refuses to begin a new log beside what an older one left. The log's file is
-/// made before anything else, so whatever else is there proves that there was one.
+/// Refuses to begin a new log beside what an older one left. The log's first segment
+/// is made before anything else, so whatever else is there proves that there was one.
 fn refuse_lost_log(paths: &Paths) -> Result<(), StorageFault> {
-    let there = |path: &Path| path.try_exists().map_err(|e| StorageFault::io(path, e));
-    if there(&paths.log)? {
+    log::refuse_old_layout(&paths.log)?;
+    let segments = log::segments(&paths.log).map_err(|e| StorageFault::io(&paths.log, e))?;
+    if !segments.is_empty() {
         return Ok(());
     }
     for dir in [&paths.state, &paths.snapshots] {

@@ -36,7 +36,7 @@ impl StoreBuilder<Types, GroupLog, GroupMachine, (TempDir, Storage)> for Stores 
     ) -> Result<((TempDir, Storage), GroupLog, GroupMachine), StorageError<Types>> {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths {
-            log: dir.path().join("raft").join("log.redb"),
+            log: dir.path().join("raft").join("log"),
             state: dir.path().join("state"),
             snapshots: dir.path().join("snapshots"),
         };
@@ -68,7 +68,7 @@ async fn openrafts_storage_suite_passes() {
 async fn a_first_start_that_ended_before_the_election_is_taken_up() {
     let dir = tempfile::tempdir().unwrap();
     let paths = Paths {
-        log: dir.path().join("raft").join("log.redb"),
+        log: dir.path().join("raft").join("log"),
         state: dir.path().join("state"),
         snapshots: dir.path().join("snapshots"),
     };

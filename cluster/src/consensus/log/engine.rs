@@ -1,344 +1,205 @@
-//! The log's file: one redb database for all groups of the node.
-//!
-//! Keys begin with the group (u32, big endian), so a group's entries are one
-//! range in index order. Every commit is durable (`Durability::Immediate`) and
-//! two-phase: the pages are synced before the header that makes them current.
-//! With one phase redb takes a damaged newest commit for a torn one and rolls
-//! back silently, which would lose what was acknowledged; with two it refuses.
+//! The open log as readers see it: which entries there are, and their bytes.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use orama_proto::GroupId;
-use redb::{Database, DatabaseError, Durability, ReadableDatabase, TableDefinition};
-use serde::de::DeserializeOwned;
+use parking_lot::Mutex;
 
-use crate::consensus::cell;
+use super::appender::Appender;
+use super::files::{Directory, Files, SegmentFile};
+use super::index::{Index, Place};
+use super::record;
+use super::segment::Sizes;
+use super::tail::Tail;
 use crate::consensus::fault::StorageFault;
-use crate::consensus::types::EntryRecord;
-use crate::data_dir::sync_dir;
+use crate::consensus::types::{Position, RaftEntry, VoteRecord};
 
-/// Version of [`EntryRecord`] in the log.
-pub(super) const ENTRY_VERSION: u8 = 1;
-/// Version of vote and position marks.
-pub(super) const MARK_VERSION: u8 = 1;
+/// Entries that lie side by side are read at once, up to so many bytes.
+const READ_BYTES: usize = 1 << 20;
 
-/// (group, index) → cell of an [`EntryRecord`].
-const ENTRIES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("entries");
-/// (group, kind) → cell of a vote or a position.
-const MARKS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("marks");
-
-/// Page cache of the database; the hot end of the log is in memory anyway.
-const CACHE_BYTES: usize = 16 << 20;
-
-/// What a mark says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub(super) enum Mark {
-    /// The last vote.
-    Vote = 1,
-    /// Everything up to here is gone from the log.
-    Purged = 2,
-    /// Everything up to here was known to be committed; may lag.
-    Committed = 3,
-}
-
-impl Mark {
-    fn name(self) -> &'static str {
-        match self {
-            Mark::Vote => "the vote",
-            Mark::Purged => "the purge mark",
-            Mark::Committed => "the commit mark",
-        }
-    }
-}
-
-pub(super) fn entry_key(group: GroupId, index: u64) -> [u8; 12] {
-    let mut key = [0; 12];
-    key[..4].copy_from_slice(&group.0.to_be_bytes());
-    key[4..].copy_from_slice(&index.to_be_bytes());
-    key
-}
-
-pub(super) fn mark_key(group: GroupId, mark: Mark) -> [u8; 5] {
-    let [a, b, c, d] = group.0.to_be_bytes();
-    [a, b, c, d, mark as u8]
-}
-
-/// One change to the log's file.
+/// One change of the log.
 #[derive(Debug)]
 pub(super) enum Op {
-    /// Adds or replaces entries: index and cell.
+    /// Adds entries with consecutive indices; those from the first on are gone.
     Append {
         group: GroupId,
-        entries: Vec<(u64, Vec<u8>)>,
+        first: u64,
+        /// Their records, encoded by whoever appends.
+        records: Vec<u8>,
     },
-    /// Sets a mark.
-    Mark {
-        group: GroupId,
-        mark: Mark,
-        cell: Vec<u8>,
-    },
+    /// Sets the vote.
+    Vote { group: GroupId, vote: VoteRecord },
+    /// Sets the commit mark.
+    Committed { group: GroupId, at: Position },
     /// Removes every entry from this index on.
     Truncate { group: GroupId, from: u64 },
-    /// Removes every entry up to this index and says so.
-    Purge {
-        group: GroupId,
-        upto: u64,
-        cell: Vec<u8>,
-    },
+    /// Removes every entry up to here and says so.
+    Purge { group: GroupId, upto: Position },
+    /// Removes everything of a group.
+    Erase { group: GroupId },
 }
 
-/// The open file. Cloned readers share it; only the writer thread writes.
+/// The open log. Cloned readers share it; only the writer thread changes it.
 #[derive(Clone)]
 pub(super) struct Engine {
-    db: Arc<Database>,
+    pub(super) index: Arc<Mutex<Index>>,
+    /// For messages.
+    path: Arc<PathBuf>,
 }
 
-fn io_error(error: impl Into<redb::Error>) -> io::Error {
-    match error.into() {
-        redb::Error::Io(e) => e,
-        redb::Error::Corrupted(what) => io::Error::new(io::ErrorKind::InvalidData, what),
-        other => io::Error::other(other),
-    }
+/// Entries side by side in one segment.
+struct Run {
+    file: Arc<dyn SegmentFile>,
+    segment: u32,
+    offset: u32,
+    entries: Vec<(u64, u32)>,
+    bytes: usize,
 }
 
 impl Engine {
-    /// Opens or creates the file and verifies every page of it.
-    pub(super) fn open(path: &Path) -> Result<Self, StorageFault> {
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(|e| StorageFault::io(parent, e))?;
-        }
-        match std::fs::metadata(path) {
-            Ok(file) if file.len() == 0 => {
-                return Err(StorageFault::LogFile {
-                    path: path.to_owned(),
-                    what: "it is empty".into(),
-                });
-            }
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Self::create(path)?,
-            Err(e) => return Err(StorageFault::io(path, e)),
-        }
-        Self::build(path, |builder| builder.open(path))
+    /// Opens or creates the directory and verifies all of it. Blocks.
+    pub(super) fn open(path: &Path) -> Result<(Self, Appender), StorageFault> {
+        let files = Directory::open(path)?;
+        Self::over(path, Arc::new(files), Sizes::default())
     }
 
-    /// Makes the file under another name and renames it when it is whole: redb
-    /// takes several syncs to begin a file, and whoever died between them would
-    /// find damage at every later start.
-    fn create(path: &Path) -> Result<(), StorageFault> {
-        let new = path.with_extension("new");
-        match std::fs::remove_file(&new) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(StorageFault::io(&new, e));
-            }
-            _ => {}
-        }
-        drop(Self::build(&new, |builder| builder.create(&new))?);
-        let publish = || -> io::Result<()> {
-            std::fs::File::open(&new)?.sync_all()?;
-            std::fs::rename(&new, path)?;
-            // The file's name must survive a power cut as its contents do.
-            path.parent().map_or(Ok(()), sync_dir)
-        };
-        publish().map_err(|e| StorageFault::io(path, e))
-    }
-
-    /// The same over a storage of the caller's choice.
-    #[cfg(test)]
-    pub(super) fn open_backend(backend: impl redb::StorageBackend) -> Result<Self, StorageFault> {
-        Self::build(Path::new("(memory)"), |b| b.create_with_backend(backend))
-    }
-
-    fn build(
+    /// The same over files of the caller's choice.
+    pub(super) fn over(
         path: &Path,
-        create: impl FnOnce(&redb::Builder) -> Result<Database, DatabaseError>,
-    ) -> Result<Self, StorageFault> {
-        let damaged = |what: String| StorageFault::LogFile {
-            path: path.to_owned(),
-            what,
+        files: Arc<dyn Files>,
+        sizes: Sizes,
+    ) -> Result<(Self, Appender), StorageFault> {
+        let (index, appender) = Appender::open(files, sizes)?;
+        let engine = Self {
+            index,
+            path: Arc::new(path.to_owned()),
         };
-        let mut builder = Database::builder();
-        builder
-            .set_cache_size(CACHE_BYTES)
-            .set_check_integrity_on_open(true);
-        // Damaged files can trip assertions inside redb: those are damage reports too.
-        let opened = catch_unwind(AssertUnwindSafe(|| create(&builder)))
-            .map_err(|_| damaged("its structure is inconsistent".into()))?;
-        let db = match opened {
-            Ok(db) => db,
-            Err(DatabaseError::DatabaseAlreadyOpen) => {
-                return Err(StorageFault::Busy {
-                    path: path.to_owned(),
-                });
-            }
-            Err(DatabaseError::Storage(redb::StorageError::Io(e)))
-                if !matches!(
-                    e.kind(),
-                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-                ) =>
-            {
-                return Err(StorageFault::io(path, e));
-            }
-            Err(other) => return Err(damaged(other.to_string())),
+        Ok((engine, appender))
+    }
+
+    /// Whether nothing is there of a group.
+    pub(super) fn is_pristine(&self, group: GroupId) -> bool {
+        let index = self.index.lock();
+        index.groups.get(&group).is_none_or(|found| {
+            found.vote.is_none() && found.purged.is_none() && found.entries.is_empty()
+        })
+    }
+
+    /// What a group's log looks like. Reads its last entry.
+    pub(super) fn tail(&self, group: GroupId) -> Result<Tail, StorageFault> {
+        let (vote, purged, committed, first, end) = {
+            let index = self.index.lock();
+            let Some(found) = index.groups.get(&group) else {
+                return Ok(Tail::default());
+            };
+            (
+                found.vote.map(|(vote, _)| vote),
+                found.purged.map(|(at, _)| at),
+                found.committed.map(|(at, _)| at),
+                found.first,
+                found.end(),
+            )
         };
-        let engine = Self { db: Arc::new(db) };
-        engine.prepare().map_err(|e| StorageFault::io(path, e))?;
-        Ok(engine)
-    }
-
-    /// Makes the tables, so that readers need not handle their absence.
-    fn prepare(&self) -> io::Result<()> {
-        let txn = self.db.begin_read().map_err(io_error)?;
-        if txn.open_table(ENTRIES).is_ok() && txn.open_table(MARKS).is_ok() {
-            return Ok(());
+        if purged.is_none() && first > 0 {
+            return Err(StorageFault::LogRecord {
+                group,
+                record: "entry 0".into(),
+                what: format!("it is missing, entry {first} is there"),
+            });
         }
-        self.commit(&[])
-    }
-
-    /// Makes all of `ops`, in order, durable in one commit.
-    pub(super) fn commit(&self, ops: &[Op]) -> io::Result<()> {
-        let mut txn = self.db.begin_write().map_err(io_error)?;
-        txn.set_durability(Durability::Immediate)
-            .map_err(io::Error::other)?;
-        txn.set_two_phase_commit(true);
-        {
-            let mut entries = txn.open_table(ENTRIES).map_err(io_error)?;
-            let mut marks = txn.open_table(MARKS).map_err(io_error)?;
-            for op in ops {
-                match op {
-                    Op::Append {
-                        group,
-                        entries: new,
-                    } => {
-                        for (index, cell) in new {
-                            let key = entry_key(*group, *index);
-                            entries
-                                .insert(key.as_slice(), cell.as_slice())
-                                .map_err(io_error)?;
-                        }
-                    }
-                    Op::Mark { group, mark, cell } => {
-                        let key = mark_key(*group, *mark);
-                        marks
-                            .insert(key.as_slice(), cell.as_slice())
-                            .map_err(io_error)?;
-                    }
-                    Op::Truncate { group, from } => {
-                        let (from, to) = (entry_key(*group, *from), entry_key(*group, u64::MAX));
-                        entries
-                            .retain_in(from.as_slice()..=to.as_slice(), |_, _| false)
-                            .map_err(io_error)?;
-                    }
-                    Op::Purge { group, upto, cell } => {
-                        let key = mark_key(*group, Mark::Purged);
-                        marks
-                            .insert(key.as_slice(), cell.as_slice())
-                            .map_err(io_error)?;
-                        let (from, to) = (entry_key(*group, 0), entry_key(*group, *upto));
-                        entries
-                            .retain_in(from.as_slice()..=to.as_slice(), |_, _| false)
-                            .map_err(io_error)?;
-                    }
-                }
-            }
+        let mut last = purged;
+        if end > first {
+            self.visit(group, end - 1, end, |entry, _| {
+                last = Some(entry.log_id.into());
+                true
+            })?;
         }
-        txn.commit().map_err(io_error)
+        Ok(Tail::found(vote, purged, committed, last))
     }
 
-    /// Deletes a group's entries and marks. Waits for the writer's commit.
-    pub(super) fn erase(&self, group: GroupId) -> io::Result<()> {
-        let mut txn = self.db.begin_write().map_err(io_error)?;
-        txn.set_durability(Durability::Immediate)
-            .map_err(io::Error::other)?;
-        txn.set_two_phase_commit(true);
-        {
-            let mut entries = txn.open_table(ENTRIES).map_err(io_error)?;
-            let mut marks = txn.open_table(MARKS).map_err(io_error)?;
-            let (from, to) = (entry_key(group, 0), entry_key(group, u64::MAX));
-            entries
-                .retain_in(from.as_slice()..=to.as_slice(), |_, _| false)
-                .map_err(io_error)?;
-            for mark in [Mark::Vote, Mark::Purged, Mark::Committed] {
-                let key = mark_key(group, mark);
-                marks.remove(key.as_slice()).map_err(io_error)?;
-            }
-        }
-        txn.commit().map_err(io_error)
-    }
-
-    /// Reads a mark.
-    pub(super) fn mark<T: DeserializeOwned>(
-        &self,
-        group: GroupId,
-        mark: Mark,
-    ) -> Result<Option<T>, StorageFault> {
-        let damaged = |what: String| StorageFault::LogRecord {
-            group,
-            record: mark.name().into(),
-            what,
-        };
-        let key = mark_key(group, mark);
-        let read = || -> io::Result<Option<Vec<u8>>> {
-            let txn = self.db.begin_read().map_err(io_error)?;
-            let table = txn.open_table(MARKS).map_err(io_error)?;
-            let cell = table.get(key.as_slice()).map_err(io_error)?;
-            Ok(cell.map(|c| c.value().to_vec()))
-        };
-        match read().map_err(|e| damaged(e.to_string()))? {
-            None => Ok(None),
-            Some(bytes) => cell::open(&key, MARK_VERSION, &bytes)
-                .map(Some)
-                .map_err(|e| damaged(e.to_string())),
-        }
-    }
-
-    /// Visits a group's entries with `from <= index < to` in order, each with
-    /// the size of its cell, until `visit` answers false.
+    /// Visits what there is of a group's entries with `from <= index < to` in
+    /// order, each with the size of its record, until `visit` answers false. Blocks.
     pub(super) fn visit(
         &self,
         group: GroupId,
-        from: u64,
+        mut from: u64,
         to: u64,
-        mut visit: impl FnMut(EntryRecord, usize) -> bool,
+        mut visit: impl FnMut(RaftEntry, usize) -> bool,
     ) -> Result<(), StorageFault> {
-        if from >= to {
-            return Ok(());
-        }
-        let damaged = |record: String, what: String| StorageFault::LogRecord {
-            group,
-            record,
-            what,
-        };
-        let file = |e: redb::Error| {
-            let what = io_error(e).to_string();
-            damaged(format!("entries {from} to {}", to - 1), what)
-        };
-        let txn = self.db.begin_read().map_err(|e| file(e.into()))?;
-        let table = txn.open_table(ENTRIES).map_err(|e| file(e.into()))?;
-        let (low, high) = (entry_key(group, from), entry_key(group, to - 1));
-        let range = table
-            .range(low.as_slice()..=high.as_slice())
-            .map_err(|e| file(e.into()))?;
-        for item in range {
-            let (key, value) = item.map_err(|e| file(e.into()))?;
-            let index = key
-                .value()
-                .get(4..12)
-                .and_then(|tail| tail.try_into().ok())
-                .map_or(u64::MAX, u64::from_be_bytes);
-            let entry: EntryRecord = cell::open(key.value(), ENTRY_VERSION, value.value())
-                .map_err(|e| damaged(format!("entry {index}"), e.to_string()))?;
-            if entry.at.index != index {
-                let what = format!("it says that it is entry {}", entry.at.index);
-                return Err(damaged(format!("entry {index}"), what));
-            }
-            if !visit(entry, value.value().len()) {
-                break;
+        let mut bytes = Vec::new();
+        while from < to
+            && let Some(run) = self.run(group, from, to)
+        {
+            let read = |bytes: &mut Vec<u8>| {
+                bytes.resize(run.bytes, 0);
+                run.file.read_at(u64::from(run.offset), bytes)
+            };
+            let damaged = |index: u64, what: String| StorageFault::LogRecord {
+                group,
+                record: format!("entry {index}"),
+                what: format!(
+                    "{what} (segment {:08x} of {}, from byte {})",
+                    run.segment,
+                    self.path.display(),
+                    run.offset
+                ),
+            };
+            read(&mut bytes).map_err(|e: io::Error| damaged(from, e.to_string()))?;
+            let mut rest = &bytes[..];
+            for &(index, length) in &run.entries {
+                let (raw, after) = rest
+                    .split_at_checked(length as usize)
+                    .ok_or_else(|| damaged(index, "it is cut off".into()))?;
+                rest = after;
+                let (found, _) = record::parse(raw).map_err(|e| damaged(index, e.to_string()))?;
+                if found.group != group || found.at.index != index {
+                    let what = format!("it is entry {} of group {}", found.at.index, found.group);
+                    return Err(damaged(index, what));
+                }
+                let entry = found.entry().map_err(|e| damaged(index, e.to_string()))?;
+                if !visit(entry, raw.len()) {
+                    return Ok(());
+                }
+                from = index + 1;
             }
         }
         Ok(())
+    }
+
+    /// The first entries of a range that can be read at once.
+    fn run(&self, group: GroupId, from: u64, to: u64) -> Option<Run> {
+        let index = self.index.lock();
+        let found = index.groups.get(&group)?;
+        let from = from.max(found.first);
+        let to = to.min(found.end());
+        let first = found.entry(from).filter(|_| from < to)?;
+        let mut run = Run {
+            file: Arc::clone(&index.segment(first.segment)?.file),
+            segment: first.segment,
+            offset: first.offset,
+            entries: Vec::new(),
+            bytes: 0,
+        };
+        for at in from..to {
+            let Some(Place {
+                segment,
+                offset,
+                length,
+            }) = found.entry(at)
+            else {
+                break;
+            };
+            let adjoins = segment == run.segment
+                && usize::try_from(offset).ok() == (run.offset as usize).checked_add(run.bytes);
+            let fits = run.entries.is_empty() || run.bytes + length as usize <= READ_BYTES;
+            if !adjoins || !fits {
+                break;
+            }
+            run.entries.push((at, length));
+            run.bytes += length as usize;
+        }
+        Some(run)
     }
 }

@@ -1,6 +1,16 @@
-//! The Raft log of all groups of a node: one file, one writer.
+//! The Raft log of all groups of a node: one directory of segments, one writer.
 
+mod appender;
+mod cleaner;
 mod engine;
+mod files;
+mod frame;
+mod index;
+mod probe;
+mod record;
+mod replay;
+mod scan;
+mod segment;
 mod storage;
 mod tail;
 #[cfg(test)]
@@ -16,13 +26,15 @@ use orama_proto::GroupId;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use self::engine::{Engine, Mark};
-use self::tail::Tail;
-use self::writer::Request;
+use self::appender::Appender;
+use self::engine::{Engine, Op};
+use self::writer::{Done, Request};
 use super::fault::{HaltReason, StorageFault};
 use super::metrics::Metrics;
-use super::types::{Position, VoteRecord};
+use super::types::Position;
 
+pub(in crate::consensus) use self::files::{refuse_old_layout, segments};
+pub use self::probe::LogProbe;
 pub(crate) use self::storage::GroupLog;
 
 /// How far a group's log may be purged.
@@ -35,7 +47,7 @@ pub(crate) enum PurgeLimit {
     Snapshot(Option<Position>),
 }
 
-/// Handle of the log's file. Cheap to clone.
+/// Handle of the log. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct RaftLog {
     engine: Engine,
@@ -45,20 +57,22 @@ pub(crate) struct RaftLog {
 }
 
 impl RaftLog {
-    /// Opens or creates the file, verifies all of it and starts the writer. Blocks.
+    /// Opens or creates the directory, verifies all of it and starts the writer. Blocks.
     pub(crate) fn open(path: &Path, metrics: &Metrics) -> Result<Self, StorageFault> {
-        Self::start(Engine::open(path)?, metrics)
+        let (engine, appender) = Engine::open(path)?;
+        Self::start(engine, appender, metrics)
     }
 
-    /// Whether nobody has the file open any more; then all of it is written.
+    /// Whether nobody has the log open any more; then all of it is written.
     #[cfg(test)]
     pub(crate) fn is_closed(path: &Path) -> bool {
-        !matches!(Engine::open(path), Err(StorageFault::Busy { .. }))
+        !files::is_locked(path)
     }
 
-    fn start(engine: Engine, metrics: &Metrics) -> Result<Self, StorageFault> {
+    fn start(engine: Engine, appender: Appender, metrics: &Metrics) -> Result<Self, StorageFault> {
         let halt = HaltReason::default();
-        let queue = writer::start(engine.clone(), halt.clone(), metrics.clone())
+        metrics.log_bytes.set(appender.disk_bytes());
+        let queue = writer::start(appender, halt.clone(), metrics.clone())
             .map_err(|e| StorageFault::io("(writer thread)", e))?;
         Ok(Self {
             engine,
@@ -79,52 +93,41 @@ impl RaftLog {
         if let Some(log) = groups.get(&group) {
             return Ok(log.clone());
         }
-        let tail = self.load(group)?;
+        let tail = self.engine.tail(group)?;
         let log = GroupLog::new(group, self.engine.clone(), self.queue.clone(), tail);
         groups.insert(group, log.clone());
         Ok(log)
     }
 
-    /// Whether nothing was ever written for the group. Blocks at the first call for a group.
+    /// Whether nothing was ever written for a group, or all of it was erased.
     pub(crate) fn is_pristine(&self, group: GroupId) -> Result<bool, StorageFault> {
-        Ok(self.group(group)?.is_pristine())
+        Ok(match self.groups.lock().get(&group) {
+            Some(log) => log.is_pristine(),
+            None => self.engine.is_pristine(group),
+        })
     }
 
-    /// Deletes everything of a group that runs no more.
+    /// Durably forgets everything of a group. Handles of it that are still
+    /// held take nothing more; [`RaftLog::group`] begins a new log afterwards.
     pub(crate) async fn erase(&self, group: GroupId) -> io::Result<()> {
-        self.groups.lock().remove(&group);
-        let engine = self.engine.clone();
-        tokio::task::spawn_blocking(move || engine.erase(group))
-            .await
-            .map_err(io::Error::other)?
-    }
-
-    fn load(&self, group: GroupId) -> Result<Tail, StorageFault> {
-        let vote: Option<VoteRecord> = self.engine.mark(group, Mark::Vote)?;
-        let purged: Option<Position> = self.engine.mark(group, Mark::Purged)?;
-        let committed: Option<Position> = self.engine.mark(group, Mark::Committed)?;
-        let mut last = purged;
-        let mut gap = None;
-        self.engine.visit(group, 0, u64::MAX, |entry, _| {
-            let expected = last.map_or(0, |at| at.index + 1);
-            if entry.at.index != expected {
-                gap = Some((expected, entry.at.index));
-                return false;
-            }
-            last = Some(entry.at);
-            true
-        })?;
-        match gap {
-            None => Ok(Tail::found(vote, purged, committed, last)),
-            Some((expected, found)) => Err(StorageFault::LogRecord {
-                group,
-                record: format!("entry {expected}"),
-                what: format!("it is missing, entry {found} is there"),
-            }),
+        let held = self.groups.lock().get(&group).cloned();
+        if let Some(log) = held {
+            log.retire();
         }
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Write {
+            op: Op::Erase { group },
+            done: Done::Reply(reply),
+        };
+        let ended = || io::Error::from(io::ErrorKind::BrokenPipe);
+        self.queue.send(request).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())??;
+        self.groups.lock().remove(&group);
+        Ok(())
     }
 
-    /// Writes what is still lazy, ends the writer and waits for it.
+    /// Writes what is still lazy and the mark of an orderly end, ends the
+    /// writer and waits for it. Afterwards the directory can be opened again.
     pub(crate) async fn close(&self) -> io::Result<()> {
         let (reply, answer) = oneshot::channel();
         if self.queue.send(Request::Close(reply)).await.is_err() {

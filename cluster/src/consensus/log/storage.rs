@@ -8,23 +8,33 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt, stream};
 use openraft::errors::LeaderChanged;
 use openraft::storage::{IOFlushed, LeaderBoundedStreamError, RaftLogStorage};
-use openraft::{LogState, OptionalSend, RaftLogReader};
+use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 use orama_proto::GroupId;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::PurgeLimit;
-use super::engine::{self, Engine, Mark, Op};
+use super::engine::{Engine, Op};
+use super::record;
 use super::tail::Tail;
 use super::writer::{Done, Request};
-use crate::consensus::cell;
 use crate::consensus::fault::StorageFault;
 use crate::consensus::types::{
-    EntryRecord, Leader, Position, RaftEntry, RaftLogId, RaftVote, Types, VoteRecord,
+    Leader, Position, RaftEntry, RaftLogId, RaftVote, Types, VoteRecord,
 };
 
 /// A batch of entries that is read at once has no more bytes than this, one entry at least.
 const READ_BYTES: usize = 1 << 20;
+
+/// Longest payload of an entry; far more than may be proposed, so that lengths fit their fields.
+const RECORD_MAX: usize = 256 << 20;
+
+fn size_of(entry: &RaftEntry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(command) => command.0.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    }
+}
 
 /// The log of one group. Cheap to clone; also its reader.
 #[derive(Clone)]
@@ -116,7 +126,7 @@ impl GroupLog {
         self.engine
             .visit(self.group, disk.start, disk.end, |entry, size| {
                 if let Some(last) = out.last().map(|e: &RaftEntry| e.log_id.index)
-                    && entry.at.index != last + 1
+                    && entry.log_id.index != last + 1
                 {
                     gap = Some(last + 1);
                     return false;
@@ -126,7 +136,7 @@ impl GroupLog {
                     return false;
                 }
                 sum += size;
-                out.push(entry.into());
+                out.push(entry);
                 true
             })?;
         // What was read must begin where it was asked for and meet what is in
@@ -173,6 +183,18 @@ impl GroupLog {
             .map_err(invalid)
     }
 
+    /// Takes nothing more: the group is about to be erased.
+    pub(super) fn retire(&self) {
+        self.tail.lock().erased = true;
+    }
+
+    fn check_alive(&self) -> io::Result<()> {
+        match self.tail.lock().erased {
+            true => Err(stopped()),
+            false => Ok(()),
+        }
+    }
+
     async fn write(&self, op: Op) -> io::Result<()> {
         let (reply, answer) = oneshot::channel();
         let done = Done::Reply(reply);
@@ -181,11 +203,6 @@ impl GroupLog {
             .await
             .map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
-    }
-
-    fn mark_cell<T: serde::Serialize>(&self, mark: Mark, value: &T) -> io::Result<Vec<u8>> {
-        let key = engine::mark_key(self.group, mark);
-        cell::seal(&key, engine::MARK_VERSION, value).map_err(io::Error::other)
     }
 }
 
@@ -307,12 +324,11 @@ impl RaftLogStorage<Types> for GroupLog {
     }
 
     async fn save_vote(&mut self, vote: &RaftVote) -> io::Result<()> {
-        let record = VoteRecord::from(vote);
-        let cell = self.mark_cell(Mark::Vote, &record)?;
-        let mark = Mark::Vote;
+        self.check_alive()?;
+        let vote = VoteRecord::from(vote);
         let group = self.group;
-        self.write(Op::Mark { group, mark, cell }).await?;
-        self.tail.lock().vote = Some(record);
+        self.write(Op::Vote { group, vote }).await?;
+        self.tail.lock().vote = Some(vote);
         Ok(())
     }
 
@@ -322,14 +338,11 @@ impl RaftLogStorage<Types> for GroupLog {
         let Some(at) = committed.map(Position::from) else {
             return Ok(());
         };
-        let cell = self.mark_cell(Mark::Committed, &at)?;
+        self.check_alive()?;
         self.tail.lock().committed = Some(at);
+        let group = self.group;
         let request = Request::Write {
-            op: Op::Mark {
-                group: self.group,
-                mark: Mark::Committed,
-                cell,
-            },
+            op: Op::Committed { group, at },
             done: Done::Lazy,
         };
         self.queue.send(request).await.map_err(|_| stopped())
@@ -346,26 +359,34 @@ impl RaftLogStorage<Types> for GroupLog {
         I: IntoIterator<Item = RaftEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let mut cells = Vec::new();
+        let mut records = Vec::new();
+        let (mut first, mut last) = (None, 0);
         {
             let mut tail = self.tail.lock();
+            if tail.erased {
+                return Err(stopped());
+            }
             for entry in entries {
-                let record = EntryRecord::from(&entry);
-                let key = engine::entry_key(self.group, record.at.index);
-                let cell =
-                    cell::seal(&key, engine::ENTRY_VERSION, &record).map_err(io::Error::other)?;
-                tail.append(entry, cell.len());
-                cells.push((record.at.index, cell));
+                let index = entry.log_id.index;
+                let start = records.len();
+                if tail.next().is_some_and(|next| index > next) || size_of(&entry) > RECORD_MAX {
+                    return Err(io::ErrorKind::InvalidInput.into());
+                }
+                record::put_entry(&mut records, self.group, &entry).map_err(io::Error::other)?;
+                tail.append(entry, records.len() - start);
+                first.get_or_insert(index);
+                last = index;
             }
         }
-        let Some(last) = cells.last().map(|(index, _)| *index) else {
+        let Some(first) = first else {
             callback.io_completed(Ok(()));
             return Ok(());
         };
         let request = Request::Write {
             op: Op::Append {
                 group: self.group,
-                entries: cells,
+                first,
+                records,
             },
             done: Done::Appended {
                 callback,
@@ -377,6 +398,7 @@ impl RaftLogStorage<Types> for GroupLog {
     }
 
     async fn truncate_after(&mut self, keep: Option<RaftLogId>) -> io::Result<()> {
+        self.check_alive()?;
         let from = self.tail.lock().truncate(keep.map(Into::into));
         match from {
             None => Ok(()),
@@ -396,16 +418,11 @@ impl RaftLogStorage<Types> for GroupLog {
             }
         };
         let Some(upto) = upto else { return Ok(()) };
-        let cell = self.mark_cell(Mark::Purged, &upto)?;
+        self.check_alive()?;
         if !self.tail.lock().purge(upto) {
             return Ok(());
         }
-        let (group, index) = (self.group, upto.index);
-        self.write(Op::Purge {
-            group,
-            upto: index,
-            cell,
-        })
-        .await
+        let group = self.group;
+        self.write(Op::Purge { group, upto }).await
     }
 }

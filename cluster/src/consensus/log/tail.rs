@@ -27,6 +27,8 @@ pub(super) struct Tail {
     bytes: usize,
     /// Entries below this index are on disk.
     durable: u64,
+    /// The group was erased: this is a log of the past, nothing may be added.
+    pub(super) erased: bool,
 }
 
 /// A range as a reader finds it.
@@ -54,6 +56,11 @@ impl Tail {
             durable: last.map_or(0, |at| at.index + 1),
             ..Self::default()
         }
+    }
+
+    /// Where the next entry must stand, unless the log is new or some are to be replaced.
+    pub(super) fn next(&self) -> Option<u64> {
+        self.last.map(|last| last.index + 1)
     }
 
     pub(super) fn append(&mut self, entry: RaftEntry, size: usize) {

@@ -1,6 +1,6 @@
 //! The one thread that writes the log of all groups.
 //!
-//! It takes whatever is queued, makes one durable commit of it, and only then
+//! It takes whatever is queued, makes one durable frame of it, and only then
 //! tells everybody who waits. While it syncs, the next batch gathers, so the
 //! number of changes per sync rises with the load by itself.
 
@@ -13,7 +13,8 @@ use openraft::storage::IOFlushed;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::engine::{Engine, Op};
+use super::appender::Appender;
+use super::engine::Op;
 use super::tail::Tail;
 use crate::consensus::fault::HaltReason;
 use crate::consensus::metrics::Metrics;
@@ -21,7 +22,7 @@ use crate::consensus::types::Types;
 
 /// Operations that may wait; appending waits while the queue is full.
 pub(super) const QUEUE: usize = 1024;
-/// A commit takes no more than so many bytes of entries, one append at least.
+/// A batch takes no more than so many bytes of records, one append at least.
 const BATCH_BYTES: usize = 8 << 20;
 
 /// Who is told about the end of an operation.
@@ -50,26 +51,14 @@ fn copy(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), error.to_string())
 }
 
-fn size(op: &Op) -> usize {
-    match op {
-        Op::Append { entries, .. } => entries.iter().map(|(_, cell)| cell.len()).sum(),
-        Op::Mark { .. } | Op::Truncate { .. } | Op::Purge { .. } => 64,
-    }
-}
-
-/// redb trusts the pages it wrote and may panic on one that was altered since.
-/// Without an answer everybody who waits would wait for ever.
-fn guarded(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "its structure is inconsistent",
-        ))
-    })
+/// A panic must be an answer too: without one everybody who waits would wait for ever.
+fn guarded<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(io::Error::other("the writer of the Raft log panicked")))
 }
 
 struct Writer {
-    engine: Engine,
+    appender: Appender,
     halt: HaltReason,
     metrics: Metrics,
     /// After the first failure nothing is written any more: what the file
@@ -83,7 +72,7 @@ struct Writer {
 
 impl Writer {
     fn gather(&mut self, op: Op, done: Done) -> usize {
-        let bytes = size(&op);
+        let bytes = op.size();
         self.urgent |= !matches!(done, Done::Lazy);
         self.ops.push(op);
         self.waiting.push(done);
@@ -95,12 +84,14 @@ impl Writer {
             Some(error) => Err(copy(error)),
             None => {
                 let start = Instant::now();
-                let result = guarded(|| self.engine.commit(&self.ops));
-                self.metrics
-                    .sync_seconds
-                    .observe(start.elapsed().as_secs_f64());
-                self.metrics.batch_operations.observe(self.ops.len() as f64);
-                result
+                let result = guarded(|| self.appender.commit(&self.ops));
+                let metrics = &self.metrics;
+                metrics.sync_seconds.observe(start.elapsed().as_secs_f64());
+                metrics.batch_operations.observe(self.ops.len() as f64);
+                result.map(|entries| {
+                    metrics.batch_entries.observe(entries as f64);
+                    metrics.log_bytes.set(self.appender.disk_bytes());
+                })
             }
         };
         if let Err(error) = &result
@@ -141,7 +132,8 @@ impl Writer {
                 match request {
                     Request::Write { op, done } => bytes += self.gather(op, done),
                     Request::Close(reply) => {
-                        let result = self.commit();
+                        let result = self.finish();
+                        // Whoever closed the log may have gone away.
                         drop(reply.send(result));
                         return;
                     }
@@ -155,21 +147,30 @@ impl Writer {
                 drop(self.commit());
             }
         }
-        if !self.ops.is_empty() {
-            drop(self.commit());
-        }
+        // Nobody is left to be told; the reason was logged.
+        drop(self.finish());
+    }
+
+    /// Writes what is lazy and the mark of an orderly end, and lets go of the files.
+    fn finish(mut self) -> io::Result<()> {
+        let written = match self.ops.is_empty() {
+            true => Ok(()),
+            false => self.commit(),
+        };
+        let sound = self.broken.is_none();
+        written.and(guarded(|| self.appender.close(sound)))
     }
 }
 
 /// Starts the thread. It ends when it is closed or every sender is gone.
 pub(super) fn start(
-    engine: Engine,
+    appender: Appender,
     halt: HaltReason,
     metrics: Metrics,
 ) -> io::Result<mpsc::Sender<Request>> {
     let (sender, queue) = mpsc::channel(QUEUE);
     let writer = Writer {
-        engine,
+        appender,
         halt,
         metrics,
         broken: None,

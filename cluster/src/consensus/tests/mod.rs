@@ -86,7 +86,7 @@ struct Node {
 impl Node {
     fn paths(dir: &TempDir) -> Paths {
         Paths {
-            log: dir.path().join("raft").join("log.redb"),
+            log: dir.path().join("raft").join("log"),
             state: dir.path().join("state"),
             snapshots: dir.path().join("snapshots"),
         }

@@ -107,6 +107,9 @@ impl Link for Port {
             if fate == Fate::Lost {
                 return Err(CallError::Lost(to));
             }
+            if !net.nodes.lock().contains_key(&me) {
+                return Err(CallError::NotSent(to));
+            }
             if net.is_cut(me, to) {
                 return silence(to, deadline).await;
             }

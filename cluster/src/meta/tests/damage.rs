@@ -134,20 +134,21 @@ async fn a_log_that_lost_acknowledged_changes_is_refused() {
     meta.shutdown().await;
     drop(meta);
     log_closed(&node.paths().log).await;
-    let old = fs::read(node.paths().log).unwrap();
+    let segment = node.paths().log.join("00000001.log");
+    let old = fs::read(&segment).unwrap();
     let meta = node.open(5000).await;
     fill(&meta, 20, 40).await;
     meta.shutdown().await;
     drop(meta);
     log_closed(&node.paths().log).await;
     // An older copy put back, and no log at all.
-    fs::write(node.paths().log, &old).unwrap();
+    fs::write(&segment, &old).unwrap();
     let error = node.try_open(5000).await.err().unwrap().to_string();
     assert!(
         error.contains("acknowledged changes are missing"),
         "{error}"
     );
-    fs::remove_file(node.paths().log).unwrap();
+    fs::remove_dir_all(node.paths().log).unwrap();
     let error = node.try_open(5000).await.err().unwrap().to_string();
     assert!(
         error.contains("acknowledged changes are missing"),
@@ -158,8 +159,9 @@ async fn a_log_that_lost_acknowledged_changes_is_refused() {
         .windows(300)
         .position(|w| w.iter().all(|b| *b == 3))
         .unwrap();
-    fs::write(node.paths().log, &old).unwrap();
-    flip(&node.paths().log, at + 100);
+    fs::create_dir(node.paths().log).unwrap();
+    fs::write(&segment, &old).unwrap();
+    flip(&segment, at + 100);
     let error = node.try_open(5000).await.err().unwrap().to_string();
     assert!(error.contains("damaged"), "{error}");
 }
@@ -176,8 +178,8 @@ async fn a_missing_log_is_noticed_when_the_state_cannot_be_read_either() {
     for lost in ["removed", "emptied"] {
         let copy = node.copy();
         match lost {
-            "removed" => fs::remove_file(copy.paths().log).unwrap(),
-            _ => fs::write(copy.paths().log, b"").unwrap(),
+            "removed" => fs::remove_dir_all(copy.paths().log).unwrap(),
+            _ => fs::write(copy.paths().log.join("00000001.log"), b"").unwrap(),
         }
         // Trying again does not help it.
         for _ in 0..2 {
@@ -185,7 +187,7 @@ async fn a_missing_log_is_noticed_when_the_state_cannot_be_read_either() {
             let error = error
                 .unwrap_or_else(|| panic!("{lost}: an empty node"))
                 .to_string();
-            assert!(error.contains("log.redb"), "{lost}: {error}");
+            assert!(error.contains("raft/log"), "{lost}: {error}");
             assert!(error.contains("backup"), "{lost}: {error}");
         }
     }

@@ -81,7 +81,7 @@ impl Node {
 
 fn paths(dir: &Path) -> Paths {
     Paths {
-        log: dir.join("raft").join("log.redb"),
+        log: dir.join("raft").join("log"),
         state: dir.join("state"),
         snapshots: dir.join("snapshots"),
     }

@@ -1,46 +1,50 @@
 //! A disk in memory that forgets what was not synced.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use redb::{BackendError, StorageBackend};
+
+use crate::consensus::log::files::{Files, SegmentFile};
+
+/// Segments by number.
+pub(super) type Image = BTreeMap<u32, Vec<u8>>;
 
 /// A disk whose power can be cut: writes since the last sync may be lost, each
-/// on its own, and a write may be torn at a sector.
+/// sector on its own, and removals may be lost, each on its own.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
-    now: Vec<u8>,
-    pub(super) synced: Vec<u8>,
-    /// What happened since the last sync, in order.
-    pending: Vec<Pending>,
-    /// Every sync leaves what a cut right after it would find.
+    pub(super) now: Image,
+    pub(super) synced: Image,
+    /// What happened to each segment since its last sync.
+    pending: BTreeMap<u32, Vec<(usize, Vec<u8>)>>,
+    removed: Vec<u32>,
     pub(super) syncs: u64,
+    pub(super) creations: u64,
     pub(super) fail: Option<io::ErrorKind>,
-    /// Writing panics, as redb does on pages that rotted.
+    /// Making segments fails, as on a full disk.
+    pub(super) full: bool,
+    /// Writing panics.
     pub(super) panic: bool,
+    camera: Option<Camera>,
 }
 
-#[derive(Debug, Clone)]
-pub(super) enum Pending {
-    Write(usize, Vec<u8>),
-    Length(usize),
-}
+/// How many operations were acknowledged, and what the disk then holds.
+pub(super) type Picture = (u64, Image);
 
-pub(super) fn perform(image: &mut Vec<u8>, step: &Pending) {
-    match step {
-        Pending::Length(len) => image.resize(*len, 0),
-        Pending::Write(at, bytes) => {
-            if image.len() < at + bytes.len() {
-                image.resize(at + bytes.len(), 0);
-            }
-            image[*at..at + bytes.len()].copy_from_slice(bytes);
-        }
-    }
+/// Takes a picture of what a power cut would leave, at random calls.
+#[derive(Debug)]
+struct Camera {
+    random: Random,
+    taken: Vec<Picture>,
+    acknowledged: Arc<AtomicU64>,
 }
 
 /// Deterministic, so that a failing seed can be run again.
+#[derive(Debug)]
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
@@ -56,25 +60,57 @@ impl Random {
     }
 }
 
+fn put(image: &mut Image, number: u32, at: usize, bytes: &[u8]) {
+    if let Some(file) = image.get_mut(&number) {
+        file[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
 impl Disk {
     /// What is left when the power goes now.
-    pub(super) fn cut(&self, random: &mut Random) -> Vec<u8> {
+    pub(super) fn cut(&self, random: &mut Random) -> Image {
         let mut image = self.synced.clone();
-        for step in &self.pending {
-            match step {
-                // The file system keeps the length or not; redb tolerates both.
-                Pending::Length(_) => perform(&mut image, step),
-                Pending::Write(at, bytes) => {
-                    for (i, sector) in bytes.chunks(512).enumerate() {
-                        if random.below(2) == 0 {
-                            let part = Pending::Write(at + i * 512, sector.to_vec());
-                            perform(&mut image, &part);
-                        }
+        for (number, writes) in &self.pending {
+            // A sector is written or not; most of the time only some are.
+            let lost = random.below(4);
+            for (at, bytes) in writes {
+                assert_eq!(at % 512, 0, "writes are whole sectors");
+                for (i, sector) in bytes.chunks(512).enumerate() {
+                    if random.below(3) >= lost {
+                        put(&mut image, *number, at + i * 512, sector);
                     }
                 }
             }
         }
+        for number in &self.removed {
+            if random.below(2) == 0 {
+                image.remove(number);
+            }
+        }
         image
+    }
+
+    fn picture(&mut self) {
+        let Some(mut camera) = self.camera.take() else {
+            return;
+        };
+        if camera.random.below(3) == 0 {
+            let image = self.cut(&mut camera.random);
+            let count = camera.acknowledged.load(Ordering::SeqCst);
+            camera.taken.push((count, image));
+        }
+        self.camera = Some(camera);
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.fail.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    pub(super) fn pictures(&mut self) -> Vec<Picture> {
+        let camera = self.camera.as_mut();
+        camera
+            .map(|c| std::mem::take(&mut c.taken))
+            .unwrap_or_default()
     }
 }
 
@@ -82,126 +118,108 @@ impl Disk {
 pub(super) struct Backend(pub(super) Arc<Mutex<Disk>>);
 
 impl Backend {
-    pub(super) fn over(image: Vec<u8>) -> Self {
-        Self(Arc::new(Mutex::new(Disk {
-            now: image.clone(),
-            synced: image,
-            ..Disk::default()
-        })))
+    pub(super) fn over(image: Image) -> Self {
+        let backend = Self::default();
+        {
+            let mut disk = backend.0.lock();
+            disk.now = image.clone();
+            disk.synced = image;
+        }
+        backend
     }
-    fn check(disk: &Disk) -> Result<(), io::Error> {
-        disk.fail.map_or(Ok(()), |kind| Err(kind.into()))
+
+    pub(super) fn watched(seed: u64, acknowledged: &Arc<AtomicU64>) -> Self {
+        let backend = Self::default();
+        backend.0.lock().camera = Some(Camera {
+            random: Random(seed),
+            taken: Vec::new(),
+            acknowledged: Arc::clone(acknowledged),
+        });
+        backend
+    }
+
+    pub(super) fn synced(&self) -> Image {
+        self.0.lock().synced.clone()
     }
 }
 
-impl StorageBackend for Backend {
-    fn len(&self) -> Result<u64, io::Error> {
-        Ok(self.0.lock().now.len() as u64)
+struct Segment {
+    disk: Backend,
+    number: u32,
+}
+
+impl SegmentFile for Segment {
+    fn size(&self) -> io::Result<u64> {
+        let disk = self.disk.0.lock();
+        Ok(disk.now.get(&self.number).map_or(0, Vec::len) as u64)
     }
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        let disk = self.0.lock();
-        let at = offset as usize;
-        let bytes = disk.now.get(at..at + out.len());
+    fn read_at(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
+        let disk = self.disk.0.lock();
+        let at = at as usize;
+        let file = disk.now.get(&self.number);
+        let bytes = file.and_then(|f| f.get(at..at + out.len()));
         out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
-    fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        let mut disk = self.0.lock();
-        Self::check(&disk)?;
-        let step = Pending::Length(len as usize);
-        perform(&mut disk.now, &step);
-        disk.pending.push(step);
+    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut disk = self.disk.0.lock();
+        assert!(!disk.panic, "this disk panics");
+        disk.check()?;
+        put(&mut disk.now, self.number, at as usize, bytes);
+        let pending = disk.pending.entry(self.number).or_default();
+        pending.push((at as usize, bytes.to_vec()));
+        disk.picture();
         Ok(())
     }
-    fn sync_data(&self) -> Result<(), io::Error> {
-        let mut disk = self.0.lock();
-        Self::check(&disk)?;
-        disk.synced = disk.now.clone();
-        disk.pending.clear();
-        disk.syncs += 1;
-        Ok(())
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-        let mut disk = self.0.lock();
-        assert!(!disk.panic, "this page is not what it was");
-        Self::check(&disk)?;
-        let step = Pending::Write(offset as usize, data.to_vec());
-        perform(&mut disk.now, &step);
-        disk.pending.push(step);
-        Ok(())
-    }
-    fn try_lock_range(
-        &self,
-        _: std::ops::Bound<u64>,
-        _: std::ops::Bound<u64>,
-    ) -> Result<bool, BackendError> {
-        Ok(true)
-    }
-}
-
-/// How many operations were acknowledged, and what the disk then holds.
-pub(super) type Picture = (u64, Vec<u8>);
-
-/// A disk that takes a picture of what a power cut would leave at random calls.
-#[derive(Debug, Clone)]
-pub(super) struct Camera {
-    disk: Backend,
-    pub(super) taken: Arc<Mutex<Vec<Picture>>>,
-    random: Arc<Mutex<u64>>,
-    /// How many operations were acknowledged when a picture is taken.
-    pub(super) acknowledged: Arc<AtomicU64>,
-}
-
-impl Camera {
-    pub(super) fn new(seed: u64) -> Self {
-        Self {
-            disk: Backend::default(),
-            taken: Arc::default(),
-            random: Arc::new(Mutex::new(seed)),
-            acknowledged: Arc::default(),
-        }
-    }
-    fn picture(&self) {
-        let mut seed = self.random.lock();
-        let mut random = Random(*seed);
-        if random.below(3) == 0 {
-            let count = self.acknowledged.load(Ordering::SeqCst);
-            let image = self.disk.0.lock().cut(&mut random);
-            self.taken.lock().push((count, image));
-        }
-        *seed = random.0;
-    }
-}
-
-impl StorageBackend for Camera {
-    fn len(&self) -> Result<u64, io::Error> {
-        self.disk.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        self.disk.read(offset, out)
-    }
-    fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        self.disk.set_len(len)?;
-        self.picture();
-        Ok(())
-    }
-    fn sync_data(&self) -> Result<(), io::Error> {
+    fn sync(&self) -> io::Result<()> {
+        let mut disk = self.disk.0.lock();
         // The power may go before the sync has done anything.
-        self.picture();
-        self.disk.sync_data()?;
-        self.picture();
+        disk.picture();
+        disk.check()?;
+        disk.syncs += 1;
+        if let Some(file) = disk.now.get(&self.number).cloned() {
+            disk.synced.insert(self.number, file);
+        }
+        disk.pending.remove(&self.number);
+        disk.picture();
         Ok(())
     }
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-        self.disk.write(offset, data)?;
-        self.picture();
-        Ok(())
+}
+
+impl Files for Backend {
+    fn path(&self, number: u32) -> PathBuf {
+        format!("(memory)/{number:08x}.log").into()
     }
-    fn try_lock_range(
-        &self,
-        _: std::ops::Bound<u64>,
-        _: std::ops::Bound<u64>,
-    ) -> Result<bool, BackendError> {
-        Ok(true)
+    fn list(&self) -> io::Result<Vec<u32>> {
+        Ok(self.0.lock().now.keys().copied().collect())
+    }
+    fn create(&self, number: u32, size: u64, head: &[u8]) -> io::Result<Arc<dyn SegmentFile>> {
+        let mut disk = self.0.lock();
+        disk.check()?;
+        if disk.full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        disk.picture();
+        let mut file = head.to_vec();
+        file.resize(size as usize, 0);
+        disk.now.insert(number, file.clone());
+        disk.synced.insert(number, file);
+        disk.creations += 1;
+        disk.picture();
+        drop(disk);
+        self.open(number)
+    }
+    fn open(&self, number: u32) -> io::Result<Arc<dyn SegmentFile>> {
+        Ok(Arc::new(Segment {
+            disk: self.clone(),
+            number,
+        }))
+    }
+    fn remove(&self, number: u32) -> io::Result<()> {
+        let mut disk = self.0.lock();
+        disk.now.remove(&number);
+        disk.removed.push(number);
+        disk.picture();
+        Ok(())
     }
 }
