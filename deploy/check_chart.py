@@ -231,6 +231,10 @@ def three_nodes() -> None:
     mesh = [p for p in headless["ports"] if p["name"] == "mesh"]
     check(mesh == [{"name": "mesh", "port": 4001, "targetPort": "mesh", "protocol": "TCP"}], "the mesh's port")
     check(variables["ORAMA_JOIN"] == f"dns:{name}-headless.apps.svc.cluster.local:4001", variables["ORAMA_JOIN"])
+    told = variables["ORAMA_MESH_ADVERTISE"]
+    check(told == f"/dns/$(ORAMA_NODE_NAME).{name}-headless.apps.svc.cluster.local/tcp/4001", told)
+    order = list(variables)
+    check(order.index("ORAMA_NODE_NAME") < order.index("ORAMA_MESH_ADVERTISE"), "the pod's name is not known yet")
     check(variables["ORAMA_BOOTSTRAP_EXPECT"] == "3", "the first start does not wait for all")
     check(variables["ORAMA_MESH_LISTEN"] == "/ip4/0.0.0.0/tcp/4001", "where the mesh listens")
     check(variables["ORAMA_DATA_GROUPS"] == "4" and variables["ORAMA_REPLACE_AFTER"] == "5m", "the cluster's settings")

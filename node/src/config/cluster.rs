@@ -94,7 +94,8 @@ fn seeds(layers: &Layers<'_>) -> Result<Vec<Seed>, ConfigError> {
     let parse = |value: &String| {
         Seed::from_str(value).map_err(|problem| ConfigError::Value {
             origin: found.origin.clone(),
-            problem: format!("{problem} (got {value:?})"),
+            // It repeats the value already.
+            problem,
         })
     };
     values.iter().map(parse).collect()
