@@ -131,7 +131,7 @@ def defaults() -> None:
     for probe, path in [("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")]:
         check(one[probe]["httpGet"] == {"path": path, "port": "metrics"}, f"{probe} {one[probe]}")
     ports = {p["name"]: p["containerPort"] for p in one["ports"]}
-    check(ports == {"http": 6001, "metrics": 9090}, f"ports {ports}")
+    check(ports == {"http": 6001, "metrics": 9090, "mesh": 4001}, f"ports {ports}")
     check(pod["terminationGracePeriodSeconds"] > 30, "the grace period is not longer than the drain")
     check(pod["securityContext"]["runAsNonRoot"] is True and pod["securityContext"]["runAsUser"] > 0, "runs as root")
     check(
@@ -150,6 +150,11 @@ def defaults() -> None:
     for variable, item in [("ORAMA_MASTER_KEY_FILE", "master-key"), ("ORAMA_ADMIN_TOKEN_FILE", "admin-token")]:
         check(variables[variable] == f"{mounts['keys']}/{item}", f"{variable} {variables[variable]}")
     check(variables["ORAMA_DRAIN_TIMEOUT"] == "30s", "the drain timeout")
+    # One node, ready to become several: it listens, and forms a cluster of itself.
+    check(variables["ORAMA_CLUSTER_SECRET_FILE"] == f"{mounts['keys']}/cluster-secret", "the cluster secret's file")
+    check({i["key"] for i in volume["secret"]["items"]} == set(secret["data"]), "keys that are not mounted")
+    check(len(base64.b64decode(secret["data"]["cluster-secret"], validate=True)) >= 32, "the cluster secret is weak")
+    check(variables["ORAMA_BOOTSTRAP_EXPECT"] == "1", "one node waits for others")
     check([c["metadata"]["name"] for c in spec["volumeClaimTemplates"]] == ["data"], "the volume claim")
     check(spec["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Retain", "the volume dies with the release")
 
@@ -212,8 +217,55 @@ def choices() -> None:
     check(render("replicas=0")["StatefulSet/test-orama"]["spec"]["replicas"] == 0, "cannot be scaled to 0")
 
 
+def three_nodes() -> None:
+    objects = render("replicas=3")
+    name = "test-orama"
+    headless = objects[f"Service/{name}-headless"]["spec"]
+    spec = objects[f"StatefulSet/{name}"]["spec"]
+    pod = spec["template"]["spec"]
+    labels = spec["template"]["metadata"]["labels"]
+    variables = env(objects, name)
+    check(spec["replicas"] == 3, "not three replicas")
+    check(spec["podManagementPolicy"] == "Parallel", "one pod would wait for the next for ever")
+    check(headless["publishNotReadyAddresses"] is True, "nodes cannot find each other before they are ready")
+    mesh = [p for p in headless["ports"] if p["name"] == "mesh"]
+    check(mesh == [{"name": "mesh", "port": 4001, "targetPort": "mesh", "protocol": "TCP"}], "the mesh's port")
+    check(variables["ORAMA_JOIN"] == f"dns:{name}-headless.apps.svc.cluster.local:4001", variables["ORAMA_JOIN"])
+    told = variables["ORAMA_MESH_ADVERTISE"]
+    check(told == f"/dns/$(ORAMA_NODE_NAME).{name}-headless.apps.svc.cluster.local/tcp/4001", told)
+    order = list(variables)
+    check(order.index("ORAMA_NODE_NAME") < order.index("ORAMA_MESH_ADVERTISE"), "the pod's name is not known yet")
+    check(variables["ORAMA_BOOTSTRAP_EXPECT"] == "3", "the first start does not wait for all")
+    check(variables["ORAMA_MESH_LISTEN"] == "/ip4/0.0.0.0/tcp/4001", "where the mesh listens")
+    check(variables["ORAMA_DATA_GROUPS"] == "4" and variables["ORAMA_REPLACE_AFTER"] == "5m", "the cluster's settings")
+    budget = objects[f"PodDisruptionBudget/{name}"]["spec"]
+    check(budget["maxUnavailable"] == 1, "more than one node may be drained at once")
+    check(budget["selector"]["matchLabels"].items() <= labels.items(), "the budget does not select the pods")
+    apart = pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0]["podAffinityTerm"]
+    check(apart["topologyKey"] == "kubernetes.io/hostname", "pods are not spread over machines")
+    check(apart["labelSelector"]["matchLabels"].items() <= labels.items(), "the affinity does not select the pods")
+
+    # A template that does not change keeps the pods as they are when the number of replicas does.
+    fixed = [render(f"replicas={n}", "cluster.bootstrapExpect=3") for n in (3, 5)]
+    templates = [o[f"StatefulSet/{name}"]["spec"]["template"] for o in fixed]
+    check(templates[0] == templates[1], "scaling restarts the pods")
+    other = render("replicas=5", "cluster.domain=k8s.example", "podDisruptionBudget.enabled=false")
+    check(env(other, name)["ORAMA_JOIN"].endswith(".svc.k8s.example:4001"), "the cluster's domain")
+    check(env(other, name)["ORAMA_BOOTSTRAP_EXPECT"] == "5", "five are expected")
+    check(f"PodDisruptionBudget/{name}" not in other, "the budget cannot be turned off")
+
+    alone = render("cluster.enabled=false")
+    check(not [v for v in env(alone, name) if v in ("ORAMA_JOIN", "ORAMA_CLUSTER_SECRET_FILE")], "a mesh though off")
+    check(len(container(alone, name)["ports"]) == 2, "the mesh's port though off")
+    check("affinity" not in alone[f"StatefulSet/{name}"]["spec"]["template"]["spec"], "one node has an affinity")
+    check(env(render("replicas=0"), name)["ORAMA_BOOTSTRAP_EXPECT"] == "1", "a stopped cluster")
+
+
 def refusals() -> None:
-    refused("replicas=3", saying="replicas: 3 is refused")
+    refused("replicas=3", "cluster.enabled=false", saying="replicas: 3 needs cluster.enabled")
+    refused("cluster.replaceAfter=soon", saying="replaceAfter")
+    refused("cluster.secret=x", saying="secret")
+    refused("settings.join=x", saying="join")
     refused("replicas=-1", saying="replicas")
     refused("replica=1", saying="replica")
     refused("image.digest=latest", saying="digest")
@@ -283,6 +335,7 @@ def cluster_with(data: dict[str, str]) -> Iterator[str]:
 def keys_are_kept() -> None:
     text = lambda value: base64.b64encode(value.encode()).decode()
     there = {"master-key": text("old:AAAA"), "admin-token": text("the-token-of-the-first-install")}
+    there["cluster-secret"] = text("the-secret-of-the-first-install")
     with cluster_with(there) as cluster:
         data = render(cluster=cluster)["Secret/test-orama-keys"]["data"]
     check(data == there, f"an upgrade replaces the keys: {data}")
@@ -300,6 +353,7 @@ def long_name() -> None:
 
 defaults()
 choices()
+three_nodes()
 refusals()
 keys_are_kept()
 long_name()

@@ -4,6 +4,8 @@
 //! is answered with what it means for the client; its cause, which may name
 //! paths and keys, goes to the log, here and once.
 
+mod cluster;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use orama_cluster::{BlobError, JournalError, ProposeError};
@@ -14,6 +16,8 @@ use orama_proto::{ApiError, ErrorCode, FunctionName, RequestId, Timestamp};
 use crate::runtime::{GuestError, ModuleError};
 use crate::vault::VaultError;
 use crate::worker::LoadError;
+
+pub(crate) use cluster::{confirm, data, operation, too_few};
 
 /// Seconds after which a client should try again what this node could not do now.
 const RETRY_AFTER_SECS: f64 = 1.0;
@@ -89,6 +93,28 @@ pub(crate) fn guest(error: &GuestError, request_id: &RequestId, name: &FunctionN
     }
 }
 
+/// A function that is not known here, while it is not known whether this node knows all there is.
+pub(crate) fn unconfirmed(missing: &ApiError) -> ApiError {
+    unavailable(format!(
+        "{}; this could not be confirmed, because the cluster's leader does not answer",
+        missing.message
+    ))
+}
+
+/// A node that was running an invocation and does not answer any more. Not
+/// retryable: whoever sends it again may make it run twice.
+pub(crate) fn lost(node: &str, request_id: &RequestId, name: &FunctionName) -> ApiError {
+    let mut error = ApiError::new(
+        ErrorCode::ServiceUnavailable,
+        format!(
+            "node {node:?}, which ran function '{name}' (request {request_id}), stopped answering; \
+             it may have run. With an Idempotency-Key it would have been run again"
+        ),
+    );
+    error.retryable = false;
+    error
+}
+
 /// A module that cannot be had for an invocation.
 pub(crate) fn module_at_invoke(
     error: &LoadError,
@@ -102,7 +128,7 @@ pub(crate) fn module_at_invoke(
         ..
     } = function;
     let why = match error {
-        LoadError::Blob(BlobError::Missing(_)) => "its module is not on this node",
+        LoadError::Blob(BlobError::Missing(_)) => "its module is on no node that can be reached",
         LoadError::Blob(BlobError::Corrupt { .. }) => "its module is damaged on this node",
         LoadError::Blob(BlobError::Full(_)) | LoadError::Module(ModuleError::Full) => {
             "the node's disk is full"
@@ -113,7 +139,15 @@ pub(crate) fn module_at_invoke(
     };
     static SELDOM: Seldom = Seldom::new();
     if SELDOM.due() {
-        tracing::error!(%request_id, %namespace, function = %name, version, %error, "a module is not available");
+        match error {
+            // Its holders are out of reach or the transfer goes on: that ends by itself.
+            LoadError::Blob(BlobError::Missing(_)) | LoadError::Late => {
+                tracing::warn!(%request_id, %namespace, function = %name, version, %error, "a module is not available");
+            }
+            LoadError::Blob(_) | LoadError::Module(_) => {
+                tracing::error!(%request_id, %namespace, function = %name, version, %error, "a module is not available");
+            }
+        }
     }
     ApiError::new(
         ErrorCode::FunctionUnavailable,

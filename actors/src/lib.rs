@@ -7,6 +7,7 @@ pub mod hostfn;
 pub mod identity;
 pub mod journal;
 pub mod platform;
+pub mod router;
 pub mod runtime;
 pub mod vault;
 pub mod worker;

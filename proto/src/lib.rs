@@ -12,11 +12,14 @@
 //! - No type here ever holds a secret in the clear.
 
 pub mod api;
+pub mod blob;
 pub mod command;
 pub mod content;
 pub mod error;
+pub mod forward;
 pub mod frame;
 pub mod function;
+pub mod gather;
 pub mod id;
 pub mod invocation;
 pub mod limits;

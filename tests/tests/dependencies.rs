@@ -36,6 +36,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("sled", &["orama-cluster"]),
     ("redb", &["orama-cluster"]),
     ("openraft", &["orama-cluster"]),
+    ("libp2p", &["orama-cluster"]),
+    ("libp2p-stream", &["orama-cluster"]),
     ("actix-web", &["orama-node"]),
     ("actix-multipart", &["orama-node"]),
     ("reqwest", &["orama-node"]),

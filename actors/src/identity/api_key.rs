@@ -23,6 +23,19 @@ pub(crate) fn new_key_id() -> String {
     format!("key_{}", hex(&random::bytes::<ID_RANDOM_BYTES>()))
 }
 
+/// Whether a text has the form of a key that [`new_key`] makes.
+pub(crate) fn is_well_formed(credential: &str) -> bool {
+    let Some((secret, namespace)) = credential
+        .strip_prefix(PREFIX)
+        .and_then(|rest| rest.split_once(':'))
+    else {
+        return false;
+    };
+    let decoded = URL_SAFE_NO_PAD.decode(secret).map(Zeroizing::new);
+    decoded.is_ok_and(|bytes| bytes.len() == KEY_RANDOM_BYTES)
+        && Namespace::parse(namespace).is_ok()
+}
+
 /// An API key as it may be shown again: `ak_…last4:namespace`. Anything that
 /// is not of that form is hidden whole.
 pub fn mask_key(key: &str) -> String {
@@ -50,6 +63,9 @@ mod tests {
         assert_eq!(URL_SAFE_NO_PAD.decode(secret).unwrap().len(), 18);
         assert_eq!(secret.len(), 24);
         assert_ne!(*key, *new_key(&ns));
+        assert!(is_well_formed(&key));
+        let spoilt = [&key[1..], &key[..20], "ak_", "ak_x:default", "operator"];
+        assert!(spoilt.iter().all(|text| !is_well_formed(text)));
         let id = new_key_id();
         assert!(id.len() == 16 && id[4..].bytes().all(|b| b.is_ascii_hexdigit()));
     }

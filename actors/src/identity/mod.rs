@@ -15,6 +15,7 @@ pub(crate) use api_key::{new_key, new_key_id};
 pub(crate) use keys::PlatformKeys;
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,6 +118,45 @@ impl Identity {
             }),
             None => Err(unauthorized()),
         }
+    }
+
+    /// As [`Self::authenticate`]; a credential that would be good if a change made
+    /// elsewhere were known here is checked again after `confirm`.
+    ///
+    /// # Errors
+    /// `UNAUTHORIZED`, or what `confirm` answers.
+    pub(crate) async fn authenticate_confirmed<F>(
+        &self,
+        directory: &impl Directory,
+        credential: &str,
+        confirm: impl FnOnce() -> F,
+    ) -> Result<Principal, ApiError>
+    where
+        F: Future<Output = Result<(), ApiError>>,
+    {
+        match self.authenticate(directory, credential) {
+            Err(_) if self.may_be_new(directory, credential) => {
+                confirm().await?;
+                self.authenticate(directory, credential)
+            }
+            known => known,
+        }
+    }
+
+    /// Whether a refused credential may belong to a key or namespace of which this
+    /// node has not heard yet. What is malformed, badly signed or a wrong
+    /// operator's token never does: guessing must not cost the leader anything.
+    fn may_be_new(&self, directory: &impl Directory, credential: &str) -> bool {
+        if credential.len() > CREDENTIAL_MAX_BYTES {
+            return false;
+        }
+        if !looks_like_token(credential) {
+            return api_key::is_well_formed(credential);
+        }
+        let claims = self.tokens.verify(credential);
+        claims
+            .and_then(|claims| Namespace::parse(&claims.namespace).ok())
+            .is_some_and(|namespace| directory.created_at(&namespace).is_none())
     }
 
     /// The keyed hash under which an API key is stored.
@@ -244,6 +284,71 @@ mod tests {
         let later = Timestamp(Timestamp::now().0 + 120 * 1_000_000);
         let anew = Book(vec![], vec![(ns, later)]);
         assert!(identity.authenticate(&anew, &token).is_err());
+    }
+
+    /// A directory that learns of everything when it is confirmed.
+    struct Behind(parking_lot::Mutex<Book>);
+    impl Directory for Behind {
+        fn api_key(&self, hash: &[u8; 32]) -> Option<Arc<ApiKeyRecord>> {
+            self.0.lock().api_key(hash)
+        }
+        fn created_at(&self, namespace: &Namespace) -> Option<Timestamp> {
+            self.0.lock().created_at(namespace)
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_may_be_new_is_asked_for_again() {
+        let identity = identity("operator");
+        let ns = Namespace::parse("default").unwrap();
+        let key = new_key(&ns);
+        let record = Arc::new(ApiKeyRecord {
+            id: new_key_id(),
+            namespace: ns.clone(),
+            hash: identity.hash(&key),
+            label: String::new(),
+            created_at: Timestamp::now(),
+        });
+        let life = Duration::from_secs(60);
+        let token = identity.mint(&ns, "0xabc", BTreeMap::new(), life).unwrap();
+        let known = (ns.clone(), Timestamp::now());
+        let asked = std::cell::Cell::new(0);
+        let behind = Behind(parking_lot::Mutex::new(Book(vec![], vec![])));
+        let check = async |text: &str| {
+            asked.set(0);
+            let confirm = || {
+                asked.set(1);
+                let mut book = behind.0.lock();
+                *book = Book(vec![Arc::clone(&record)], vec![known.clone()]);
+                std::future::ready(Ok(()))
+            };
+            let answer = identity
+                .authenticate_confirmed(&behind, text, confirm)
+                .await;
+            (answer.is_ok(), asked.get())
+        };
+        let (short, other_ns) = ("ak_short:default", key.replace(":default", ":Not A Name"));
+        let bad_signature = format!("{}x", *token);
+        for bad in ["", "operatoR", "a.b.c", short, &other_ns, &bad_signature] {
+            assert_eq!(check(bad).await, (false, 0), "{bad}");
+        }
+        assert_eq!(check("operator").await, (true, 0));
+        assert_eq!(check(&key).await, (true, 1));
+        assert_eq!(check(&key).await, (true, 0));
+        assert_eq!(check(&token).await, (true, 0));
+        // One that nobody made costs a question, and is refused.
+        assert_eq!(check(&new_key(&ns)).await, (false, 1));
+        // A token of a namespace that was just made.
+        *behind.0.lock() = Book(vec![], vec![]);
+        assert_eq!(check(&token).await, (true, 1));
+        // Without an answer there is no verdict.
+        let none = Behind(parking_lot::Mutex::new(Book(vec![], vec![])));
+        let unavailable =
+            || std::future::ready(Err(ApiError::new(ErrorCode::ServiceUnavailable, "")));
+        let answer = identity
+            .authenticate_confirmed(&none, &key, unavailable)
+            .await;
+        assert_eq!(answer.unwrap_err().code, ErrorCode::ServiceUnavailable);
     }
 
     #[test]

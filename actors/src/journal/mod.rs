@@ -1,8 +1,11 @@
-//! Invocation records on their way to disk, off the reply path. See `OVERVIEW.md`.
+//! Invocation records on their way to disk, off the reply path, and from all
+//! nodes to whoever asks for them. See `OVERVIEW.md`.
 
 mod actor;
+mod gather;
 mod handle;
 mod metrics;
 mod queue;
 
+pub(crate) use gather::{FLUSH_WITHIN, Gather};
 pub(crate) use handle::{Journal, JournalOptions};

@@ -1,7 +1,7 @@
 //! Deploying: everything that can fail comes before the one command that
 //! makes the version visible, so nothing half-made ever is.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use orama_proto::command::{MetaCommand, MetaReply};
 use orama_proto::function::FunctionVersion;
@@ -16,6 +16,8 @@ use crate::worker::Turn;
 /// Deploys at once, of different namespaces: each compiles on all cores and
 /// holds a module in memory.
 pub(super) const DEPLOYS_AT_ONCE: usize = 2;
+/// How long a majority of the voters has to hold the module.
+const SPREAD_WITHIN: Duration = Duration::from_secs(10);
 /// How long a deploy waits for its turn.
 const TURN_WITHIN: Duration = Duration::from_secs(30);
 
@@ -51,7 +53,7 @@ impl Inner {
         let _request = self.invoker.admission.begin();
         spec.validate()?;
         check_size(wasm.len())?;
-        self.namespace(&namespace)?;
+        self.namespace_confirmed(&namespace).await?;
         // A namespace's deploys take one turn between them, so that those of
         // one tenant, however many and slow, do not keep the others waiting.
         let own = self.deploying.enter(namespace.clone());
@@ -68,10 +70,15 @@ impl Inner {
             .await
             .and_then(|module| module.check(&spec))
             .map_err(errors::module_at_deploy)?;
-        let stored = self.blobs.put(wasm).await;
+        let stored = self.blobs.store().put(wasm).await;
         if stored.map_err(|e| errors::blob_at_deploy(&e))? != wasm_cid {
             return Err(errors::unexpected("a blob was stored under another name"));
         }
+        // Whoever is told of the version must be able to get it, whichever node dies.
+        self.blobs
+            .spread(wasm_cid, Instant::now() + SPREAD_WITHIN)
+            .await
+            .map_err(|error| errors::too_few(&error))?;
         let command = MetaCommand::DeployFunction {
             namespace,
             name,
@@ -111,7 +118,7 @@ impl Inner {
         request_id: &RequestId,
         command: MetaCommand,
     ) -> Result<FunctionVersion, ApiError> {
-        match self.meta.propose(request_id, command).await {
+        match self.propose(request_id, command).await {
             Ok(MetaReply::Version(version)) => {
                 tracing::info!(
                     %request_id,

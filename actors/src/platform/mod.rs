@@ -2,21 +2,25 @@
 //! with typed methods in front of the actors.
 
 mod deploy;
+mod fresh;
 mod functions;
 mod master_keys;
+mod members;
+mod prefetch;
 mod secrets;
 mod services;
 mod start;
 mod status;
 mod tenants;
 mod upkeep;
+mod visible;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use orama_cluster::{BlobStore, Cluster, JournalQuery, JournalStore, MetaStore};
+use orama_cluster::{BlobNet, BlobStore, Cluster, JournalQuery, JournalStore, MetaStore};
 use orama_proto::api::{ActorInfo, ClusterStatus, MasterKeyStatus, RegisterValue, WhoAmI};
 use orama_proto::command::ApiKeyRecord;
 use orama_proto::function::{FunctionSpec, FunctionVersion};
@@ -26,7 +30,8 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::identity::Identity;
-use crate::journal::Journal;
+use crate::journal::{Gather, Journal};
+use crate::router::Router;
 use crate::runtime::Runtime;
 use crate::vault::Vaults;
 use crate::worker::{Invoker, Modules, OneAtATime};
@@ -102,19 +107,25 @@ pub struct Completed {
     pub output: Bytes,
     /// Milliseconds of the last attempt.
     pub duration_ms: u64,
+    /// Name of the node that ran it.
+    pub node: Arc<str>,
 }
 
 /// What the handle points to.
 struct Inner {
+    cluster: Cluster,
     meta: MetaStore,
-    blobs: BlobStore,
+    blobs: BlobNet,
     journal: Journal,
     journal_store: JournalStore,
+    gather: Arc<Gather>,
+    visible: visible::Visible,
     runtime: Runtime,
     modules: Arc<Modules>,
     vaults: Vaults,
     identity: Identity,
-    invoker: Invoker,
+    invoker: Arc<Invoker>,
+    router: Router,
     /// Deploys at once; the sweep of unused modules takes all of them.
     deploys: Semaphore,
     deploying: OneAtATime<Namespace>,
@@ -232,7 +243,8 @@ impl Platform {
             .await
     }
 
-    /// Runs a function on this thread, with its retries. Checks that the principal may invoke it.
+    /// Runs a function with its retries: on this thread, or on another node
+    /// when there is no place here. Checks that the principal may invoke it.
     ///
     /// # Errors
     /// What the client should see.
@@ -245,7 +257,7 @@ impl Platform {
     ///
     /// # Errors
     /// What the client should see.
-    pub fn may_invoke(
+    pub async fn may_invoke(
         &self,
         principal: &Principal,
         namespace: &Namespace,
@@ -255,6 +267,7 @@ impl Platform {
         self.inner
             .invoker
             .target(principal, namespace, name, version)
+            .await
             .map(drop)
     }
 
@@ -386,8 +399,7 @@ impl Platform {
     /// # Errors
     /// `UNAUTHORIZED`; `SERVICE_UNAVAILABLE` when an unknown key could not be looked up again.
     pub async fn authenticate_confirmed(&self, credential: &str) -> Result<Principal, ApiError> {
-        let _ = credential;
-        todo!()
+        self.inner.authenticate_confirmed(credential).await
     }
 
     /// Waits until everything acknowledged anywhere in the cluster before this call is
@@ -396,17 +408,17 @@ impl Platform {
     /// # Errors
     /// `SERVICE_UNAVAILABLE` when no leader can be reached.
     pub async fn confirm(&self) -> Result<(), ApiError> {
-        todo!()
+        self.inner.confirm().await
     }
 
     /// This node's part in the cluster.
     pub fn cluster(&self) -> &Cluster {
-        todo!()
+        &self.inner.cluster
     }
 
     /// Members, groups and loads.
     pub async fn cluster_status(&self) -> ClusterStatus {
-        todo!()
+        self.inner.cluster_status().await
     }
 
     /// Stops a member from leading and taking forwarded work, or undoes that.
@@ -419,8 +431,7 @@ impl Platform {
         node: &str,
         undo: bool,
     ) -> Result<(), ApiError> {
-        let _ = (request_id, node, undo);
-        todo!()
+        self.inner.drain_member(request_id, node, undo).await
     }
 
     /// Moves everything away from a member and removes it.
@@ -428,8 +439,7 @@ impl Platform {
     /// # Errors
     /// What the client should see.
     pub async fn remove_member(&self, request_id: &RequestId, node: &str) -> Result<(), ApiError> {
-        let _ = (request_id, node);
-        todo!()
+        self.inner.remove_member(request_id, node).await
     }
 
     /// Makes a node lead a group.
@@ -442,8 +452,7 @@ impl Platform {
         group: GroupId,
         node: &str,
     ) -> Result<(), ApiError> {
-        let _ = (request_id, group, node);
-        todo!()
+        self.inner.transfer(request_id, group, node).await
     }
 
     /// Reads a register of a data group, linearizably.
@@ -451,8 +460,7 @@ impl Platform {
     /// # Errors
     /// What the client should see.
     pub async fn register(&self, group: GroupId, key: &str) -> Result<RegisterValue, ApiError> {
-        let _ = (group, key);
-        todo!()
+        self.inner.register(group, key).await
     }
 
     /// Sets a register of a data group.
@@ -465,8 +473,7 @@ impl Platform {
         key: &str,
         value: RegisterValue,
     ) -> Result<(), ApiError> {
-        let _ = (group, key, value);
-        todo!()
+        self.inner.set_register(group, key, value).await
     }
 
     /// Invocation records of every member. Shows every invocation that was answered
@@ -484,8 +491,8 @@ impl Platform {
     }
 
     /// Refuses new invocations and deploys, waits for running ones up to
-    /// `limit`, writes the journal out, stops the actors and the metadata
-    /// group. Answers how many were still running at the end.
+    /// `limit`, writes the journal out, stops the actors, hands over what this
+    /// node leads and leaves the mesh. Answers how many were still running at the end.
     pub async fn drain(&self, limit: Duration) -> usize {
         self.inner.drain(limit).await
     }

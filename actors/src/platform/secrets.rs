@@ -17,7 +17,7 @@ impl Inner {
         value: Zeroizing<Vec<u8>>,
     ) -> Result<(), ApiError> {
         check_value(value.len())?;
-        let entry = self.namespace(namespace)?;
+        let entry = self.namespace_confirmed(namespace).await?;
         let sealed = self.vaults.seal(&entry, name, &value).await;
         drop(value);
         let command = MetaCommand::PutSecret {

@@ -2,29 +2,41 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use orama_cluster::{BlobStore, Cluster, JournalStore, MetaStore};
+use orama_cluster::{BlobNet, BlobStore, Cluster, JournalStore, MetaStore, ProposeError};
 use orama_proto::RequestId;
 use orama_proto::command::MetaCommand;
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 use tokio::sync::Semaphore;
 
 use super::deploy::DEPLOYS_AT_ONCE;
 use super::services::NodeServices;
-use super::{Inner, Platform, PlatformOptions, StartError, master_keys, upkeep};
+use super::{Inner, Platform, PlatformOptions, StartError, master_keys, upkeep, visible};
 use crate::identity::{Identity, PlatformKeys};
-use crate::journal::{Journal, JournalOptions};
+use crate::journal::{Gather, Journal, JournalOptions};
+use crate::router::Router;
 use crate::runtime::{HostServices, Runtime, RuntimeOptions};
 use crate::vault::{MasterKeys, VaultError, VaultOptions, Vaults};
-use crate::worker::{self, Admission, Invoker, Limits, Modules, OneAtATime, Workers};
+use crate::worker::{
+    self, Admission, Confirmations, Invoker, Limits, Modules, OneAtATime, Workers,
+};
 
 /// Loaded modules kept in memory.
 pub(super) const LOADED_MODULES_MAX: usize = 512;
 
+/// How long a node that starts tries to make the cluster's keys, and the pause between two tries.
+const KEYS_WITHIN: Duration = Duration::from_secs(30);
+const KEYS_AGAIN: Duration = Duration::from_millis(200);
+
 /// What the facade itself counts.
 pub(super) struct Metrics {
     pub(super) deploys: IntCounterVec,
-    pub(super) rewrapped: prometheus::IntCounter,
+    pub(super) rewrapped: IntCounter,
+    /// `loaded`, `stored`, `failed`.
+    pub(super) prefetched: IntCounterVec,
+    pub(super) visible_seconds: Histogram,
+    pub(super) visible_late: IntCounter,
 }
 
 impl Metrics {
@@ -34,13 +46,34 @@ impl Metrics {
                 Opts::new("orama_deploys_total", "Deploys that ended, by result."),
                 &["result"],
             )?,
-            rewrapped: prometheus::IntCounter::new(
+            rewrapped: IntCounter::new(
                 "orama_keys_rewrapped_total",
                 "Keys re-wrapped under another master key.",
+            )?,
+            prefetched: IntCounterVec::new(
+                Opts::new(
+                    "orama_modules_prefetched_total",
+                    "Modules got before anybody asked for them, by result.",
+                ),
+                &["result"],
+            )?,
+            visible_seconds: Histogram::with_opts(
+                HistogramOpts::new(
+                    "orama_change_visible_seconds",
+                    "Time from a change being applied here to its being applied on all linked members.",
+                )
+                .buckets(vec![0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.3]),
+            )?,
+            visible_late: IntCounter::new(
+                "orama_change_visible_late_total",
+                "Members that did not apply a change in time and were not waited for.",
             )?,
         };
         registry.register(Box::new(metrics.deploys.clone()))?;
         registry.register(Box::new(metrics.rewrapped.clone()))?;
+        registry.register(Box::new(metrics.prefetched.clone()))?;
+        registry.register(Box::new(metrics.visible_seconds.clone()))?;
+        registry.register(Box::new(metrics.visible_late.clone()))?;
         Ok(metrics)
     }
 }
@@ -101,6 +134,9 @@ pub(super) async fn start(
         thread()?,
         registry,
     )?;
+    let gather = Arc::new(Gather::new(journal.clone(), journal_store.clone()));
+    gather.serve(&cluster);
+    let blobs = BlobNet::start(blobs, cluster.clone(), registry)?;
     let modules = Arc::new(Modules::new(runtime.clone(), blobs.clone()));
     let metrics = Arc::new(worker::Metrics::register(registry)?);
     let limits = Limits {
@@ -113,8 +149,10 @@ pub(super) async fn start(
         meta: meta.clone(),
         vaults: vaults.clone(),
     });
-    let invoker = Invoker {
-        meta: meta.clone(),
+    let router = Router::new(&cluster, registry)?;
+    let invoker = Arc::new(Invoker {
+        catalog: Arc::new(meta.clone()),
+        confirmations: Confirmations::register(registry)?,
         runtime: runtime.clone(),
         modules: Arc::clone(&modules),
         admission: Admission::new(limits, Arc::clone(&metrics)),
@@ -122,23 +160,34 @@ pub(super) async fn start(
         journal: journal.clone(),
         services,
         metrics,
-    };
+        router: router.clone(),
+    });
     let inner = Arc::new(Inner {
+        cluster,
         meta,
         blobs,
         journal,
         journal_store,
+        gather,
+        visible: visible::Visible::default(),
         runtime,
         modules,
         vaults,
         identity,
         invoker,
+        router,
         deploys: Semaphore::new(DEPLOYS_AT_ONCE),
         deploying: OneAtATime::default(),
         rotation: Semaphore::new(1),
         metrics: Metrics::register(registry)?,
         upkeep: parking_lot::Mutex::new(Vec::new()),
     });
+    visible::serve(&inner, &inner.cluster);
+    // Last: from here on peers send invocations.
+    inner
+        .router
+        .start(&inner.invoker)
+        .map_err(|error| StartError::Other(format!("a thread cannot be started: {error}")))?;
     upkeep::start(&inner);
     let status = inner.master_key_status(0);
     log_master_keys(&status.active, &status.wrapped_by);
@@ -172,14 +221,26 @@ fn log_master_keys(active: &str, wrapped_by: &BTreeMap<String, u64>) {
 async fn platform_keys(masters: &MasterKeys, meta: &MetaStore) -> Result<PlatformKeys, StartError> {
     if meta.platform_keys().is_none() {
         let sealed = PlatformKeys::generate().wrap(masters)?;
-        meta.propose(
-            &RequestId::random(),
-            MetaCommand::InitPlatformKeys { sealed },
-        )
-        .await
-        .map_err(|error| {
-            StartError::Other(format!("the cluster's keys cannot be made: {error}"))
-        })?;
+        let command = MetaCommand::InitPlatformKeys { sealed };
+        let request_id = RequestId::random();
+        let deadline = Instant::now() + KEYS_WITHIN;
+        loop {
+            match meta.propose(&request_id, command.clone()).await {
+                Ok(_) => break,
+                // A leader is being elected, or died with the answer. Making the
+                // keys twice is harmless: the first ones stay.
+                Err(ProposeError::NoLeader | ProposeError::Unknown(_))
+                    if Instant::now() < deadline && meta.platform_keys().is_none() =>
+                {
+                    tokio::time::sleep(KEYS_AGAIN).await;
+                }
+                Err(_) if meta.platform_keys().is_some() => break,
+                Err(error) => {
+                    let text = format!("the cluster's keys cannot be made: {error}");
+                    return Err(StartError::Other(text));
+                }
+            }
+        }
     }
     match meta.platform_keys() {
         Some(wrapped) => Ok(PlatformKeys::unwrap(masters, &wrapped)?),

@@ -5,35 +5,29 @@ use std::time::Duration;
 use orama_cluster::JournalQuery;
 use orama_proto::ApiError;
 use orama_proto::api::ActorInfo;
-use orama_proto::limits::LOGS_MAX;
 
 use super::{Inner, Logs};
 use crate::errors;
 
-/// How long a reader waits for records to reach the disk before it reads what is there.
-pub(super) const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 /// How long a drain waits for the journal.
 const LAST_FLUSH_WITHIN: Duration = Duration::from_secs(10);
 
 impl Inner {
-    pub(super) async fn logs(&self, mut query: JournalQuery) -> Result<Logs, ApiError> {
-        query.limit = query.limit.min(LOGS_MAX);
-        if !self.journal.flush(FLUSH_WITHIN).await {
-            tracing::warn!("the journal is behind; a query answers what is on disk");
+    pub(super) async fn logs(&self, query: JournalQuery) -> Result<Logs, ApiError> {
+        // A namespace that was deleted and made anew has none of the old one's
+        // history, although a node that was away may still have it on disk.
+        let since = self.meta.namespace(&query.namespace).map(|e| e.created_at);
+        let gathered = self.gather.logs(&self.cluster, query).await;
+        let (mut records, silent) = gathered.map_err(|error| errors::journal(&error))?;
+        if let Some(since) = since {
+            records.retain(|record| record.completed_at >= since);
         }
-        let store = self.journal_store.clone();
-        tokio::task::spawn_blocking(move || store.query(&query))
-            .await
-            .map_err(|_| errors::unexpected("a journal query was interrupted"))?
-            .map_err(|error| errors::journal(&error))
-            .map(|records| Logs {
-                records,
-                silent: Vec::new(),
-            })
+        Ok(Logs { records, silent })
     }
 
     pub(super) fn actors(&self) -> Vec<ActorInfo> {
         let mut all = self.invoker.workers.info();
+        all.push(self.router.info());
         all.push(self.journal.info());
         all.extend(self.vaults.info());
         all
@@ -49,6 +43,7 @@ impl Inner {
                 "invocations were still running at the end of the drain"
             );
         }
+        self.router.stop();
         for task in self.upkeep.lock().drain(..) {
             task.abort();
         }
@@ -57,7 +52,8 @@ impl Inner {
         }
         self.journal.stop();
         self.vaults.stop();
-        self.meta.shutdown().await;
+        // Last: until here this node led what it led, and answered its peers.
+        self.cluster.shutdown().await;
         left
     }
 }

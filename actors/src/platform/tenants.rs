@@ -8,9 +8,9 @@ use orama_proto::{ApiError, Namespace, RequestId, Timestamp};
 use zeroize::Zeroizing;
 
 use super::Inner;
-use super::status::FLUSH_WITHIN;
 use crate::errors;
 use crate::identity::{new_key, new_key_id};
+use crate::journal::FLUSH_WITHIN;
 use crate::vault::{Purpose, new_data_key, wrap};
 
 /// Label of the key that comes with a namespace.
@@ -35,7 +35,7 @@ impl Inner {
         request_id: &RequestId,
         command: MetaCommand,
     ) -> Result<(), ApiError> {
-        match self.meta.propose(request_id, command).await {
+        match self.propose(request_id, command).await {
             Ok(_) => Ok(()),
             Err(error) => Err(errors::propose(error)),
         }
@@ -54,7 +54,9 @@ impl Inner {
             namespace: namespace.clone(),
             data_key: data_key.map_err(|e| errors::vault(&e))?,
         };
-        self.change(request_id, command).await?;
+        // Visible everywhere when its key is, which comes after it.
+        let made = self.meta.propose(request_id, command).await;
+        made.map_err(errors::propose)?;
         let (_, api_key) = self
             .create_key(request_id, namespace, FIRST_KEY_LABEL)
             .await?;
@@ -70,24 +72,29 @@ impl Inner {
             namespace: namespace.clone(),
         };
         self.change(request_id, command).await?;
+        tracing::info!(%request_id, %namespace, "namespace deleted");
+        self.forget(namespace).await;
+        Ok(())
+    }
+
+    /// Removes what this node keeps of a namespace that is gone. What is left of
+    /// its history is no failure: retention removes what this misses.
+    pub(super) async fn forget(&self, namespace: &Namespace) {
         self.vaults.close(namespace);
-        // The namespace is gone; what is left of its history must not turn
-        // that into a failure. Retention removes what this misses.
         self.journal.flush(FLUSH_WITHIN).await;
         let (store, name) = (self.journal_store.clone(), namespace.clone());
         let removed = tokio::task::spawn_blocking(move || store.delete_namespace(&name)).await;
         match removed {
             Ok(Ok(records)) => {
-                tracing::info!(%request_id, %namespace, records, "namespace deleted");
+                tracing::debug!(%namespace, records, "records of a deleted namespace removed");
             }
             Ok(Err(error)) => {
-                tracing::warn!(%request_id, %namespace, %error, "the records of a deleted namespace are still there");
+                tracing::warn!(%namespace, %error, "the records of a deleted namespace are still there");
             }
             Err(error) => {
-                tracing::error!(%request_id, %namespace, %error, "removing a namespace's records was interrupted");
+                tracing::error!(%namespace, %error, "removing a namespace's records was interrupted");
             }
         }
-        Ok(())
     }
 
     pub(super) async fn create_key(

@@ -138,8 +138,41 @@ impl Admission {
         })
     }
 
-    pub(super) fn limits(&self) -> &Limits {
+    pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// A place for one guest if there is one at this moment: no queue, nothing counted.
+    pub(crate) fn try_place(self: &Arc<Self>, namespace: &Namespace) -> Option<Place> {
+        let (ticket, places) = self.enter(namespace).ok()?;
+        let tenant = places.try_acquire_owned().ok()?;
+        let node = Arc::clone(&self.node).try_acquire_owned().ok()?;
+        self.metrics.running.inc();
+        Some(Place {
+            _node: node,
+            _tenant: tenant,
+            ticket,
+        })
+    }
+
+    /// Guests that run, and invocations that wait for a place.
+    pub(crate) fn load(&self) -> (u32, u32) {
+        let count = |gauge: i64| u32::try_from(gauge.max(0)).unwrap_or(u32::MAX);
+        (
+            count(self.metrics.running.get()),
+            count(self.metrics.queued.get()),
+        )
+    }
+
+    /// Whether the node drains.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.drain.is_closed()
+    }
+
+    /// Answers when the node begins to drain.
+    pub(crate) async fn closing(&self) {
+        // There is never a permit: it ends by being closed.
+        let _ = self.drain.acquire().await;
     }
 
     /// Takes a place for one guest, waiting in the queues if need be.
@@ -283,7 +316,7 @@ async fn bounded(
 }
 
 /// A place for one guest; dropping it gives it back.
-pub(super) struct Place {
+pub(crate) struct Place {
     // Dropped in this order: the ticket last, which may remove the namespace's entry.
     _node: OwnedSemaphorePermit,
     _tenant: OwnedSemaphorePermit,

@@ -41,6 +41,38 @@ async fn a_place_comes_back_and_the_entry_goes() {
 }
 
 #[tokio::test]
+async fn a_place_at_once_or_none() {
+    let admission = setup(2, 1, 9, 1_000);
+    let first = admission.try_place(&ns("aa"));
+    assert!(first.is_some());
+    assert!(
+        admission.try_place(&ns("aa")).is_none(),
+        "its namespace's limit"
+    );
+    let second = admission.try_place(&ns("bb"));
+    assert!(second.is_some() && admission.try_place(&ns("cc")).is_none());
+    assert_eq!(
+        (admission.load(), admission.metrics.refusals()),
+        ((2, 0), 0)
+    );
+    drop((first, second));
+    assert!(empty(&admission));
+    // Who waits comes first.
+    let held = admission.place(&ns("aa")).await.unwrap();
+    let name = ns("aa");
+    let mut waiting = Box::pin(admission.place(&name));
+    assert!(started(&mut waiting).await);
+    drop(held);
+    assert!(admission.try_place(&name).is_none());
+    drop(waiting);
+    let mut closing = Box::pin(admission.closing());
+    assert!(started(&mut closing).await && !admission.is_closed());
+    admission.close();
+    closing.await;
+    assert!(admission.is_closed() && admission.try_place(&name).is_none());
+}
+
+#[tokio::test]
 async fn a_namespaces_queue_is_bounded_in_length_and_time() {
     let admission = setup(9, 1, 1, 30);
     let held = admission.place(&ns("aa")).await.unwrap();

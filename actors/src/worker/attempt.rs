@@ -10,7 +10,7 @@ use orama_proto::invocation::{InvocationRecord, InvocationStatus, LogLine, Princ
 use orama_proto::limits::MIB;
 use orama_proto::{ApiError, RequestId, Timestamp};
 
-use super::admission::{Admission, Refusal};
+use super::admission::{Admission, Place, Refusal};
 use super::metrics::Metrics;
 use super::retry;
 use crate::runtime::{GuestError, Outcome};
@@ -19,12 +19,61 @@ use crate::runtime::{GuestError, Outcome};
 const ERROR_MAX_BYTES: usize = 8 * 1024;
 
 /// What all attempts have in common.
-pub(super) struct Request {
-    pub(super) id: RequestId,
-    pub(super) function: Arc<FunctionVersion>,
-    pub(super) principal: Arc<Principal>,
-    pub(super) trigger: Trigger,
-    pub(super) input_size: u64,
+pub(crate) struct Request {
+    pub(crate) id: RequestId,
+    pub(crate) function: Arc<FunctionVersion>,
+    /// As the guest sees it.
+    pub(crate) principal: Arc<Principal>,
+    pub(crate) trigger: Trigger,
+    pub(crate) input_size: u64,
+}
+
+impl Request {
+    /// The record of an attempt on another node that never answered. Only that
+    /// node could have said more, and it may not come back.
+    pub(super) fn lost(
+        &self,
+        started_at: Timestamp,
+        took: Duration,
+        error: String,
+    ) -> InvocationRecord {
+        let end = End {
+            status: InvocationStatus::Error,
+            error,
+            started_at,
+            took,
+            output_size: 0,
+            memory_peak: 0,
+            logs: Vec::new(),
+            dropped_log_lines: 0,
+        };
+        self.record(1, end)
+    }
+
+    fn record(&self, attempt: u32, end: End) -> InvocationRecord {
+        let micros = u64::try_from(end.took.as_micros()).unwrap_or(u64::MAX);
+        InvocationRecord {
+            // The journal gives it, in the order of writing.
+            id: String::new(),
+            request_id: self.id.clone(),
+            namespace: self.function.namespace.clone(),
+            function: self.function.name.clone(),
+            version: self.function.version,
+            attempt,
+            trigger_type: self.trigger,
+            caller_wallet: self.principal.wallet().to_owned(),
+            input_size: self.input_size,
+            output_size: end.output_size,
+            started_at: end.started_at,
+            completed_at: Timestamp(end.started_at.0.saturating_add(micros)),
+            duration_ms: micros / 1_000,
+            status: end.status,
+            error_message: cut(end.error),
+            memory_used_mb: u32::try_from(end.memory_peak.div_ceil(MIB)).unwrap_or(u32::MAX),
+            wasm_logs: end.logs,
+            dropped_log_lines: end.dropped_log_lines,
+        }
+    }
 }
 
 /// Why an invocation has no output.
@@ -49,12 +98,17 @@ pub(super) struct Attempts<'a> {
 
 impl Attempts<'_> {
     /// Runs `attempt` until it succeeds, must not be tried again, or has been
-    /// tried often enough. Each attempt holds a place; the pauses do not.
+    /// tried often enough. Each attempt holds a place, the first one `place` if
+    /// it was taken already; the pauses hold none.
     /// Answers the output and how long the last attempt took.
     ///
     /// Dropping the future stops the guest, gives the place back and leaves a
     /// record that says so.
-    pub(super) async fn run<F, A>(&self, mut attempt: F) -> Result<(Bytes, Duration), Failure>
+    pub(super) async fn run<F, A>(
+        &self,
+        mut place: Option<Place>,
+        mut attempt: F,
+    ) -> Result<(Bytes, Duration), Failure>
     where
         F: FnMut() -> A,
         A: Future<Output = Result<Outcome, ApiError>>,
@@ -63,12 +117,15 @@ impl Attempts<'_> {
         let retries = function.spec.retry_count;
         let mut failed = None;
         for number in 1..=retries.saturating_add(1) {
-            let place = match self.admission.place(&function.namespace).await {
-                Ok(place) => place,
-                // What the guest said is worth more than that there was no room to ask again.
-                Err(refusal) => {
-                    return Err(failed.map_or(Failure::Refused(refusal), Failure::Guest));
-                }
+            let place = match place.take() {
+                Some(place) => place,
+                None => match self.admission.place(&function.namespace).await {
+                    Ok(place) => place,
+                    // What the guest said is worth more than that there was no room to ask again.
+                    Err(refusal) => {
+                        return Err(failed.map_or(Failure::Refused(refusal), Failure::Guest));
+                    }
+                },
             };
             let open = Open::new(self, number);
             let ended = attempt().await;
@@ -181,28 +238,7 @@ impl<'a, 'b> Open<'a, 'b> {
             ..
         } = self.attempts;
         metrics.ended(end.status, request.trigger, end.took);
-        let micros = u64::try_from(end.took.as_micros()).unwrap_or(u64::MAX);
-        record(InvocationRecord {
-            // The journal gives it, in the order of writing.
-            id: String::new(),
-            request_id: request.id.clone(),
-            namespace: request.function.namespace.clone(),
-            function: request.function.name.clone(),
-            version: request.function.version,
-            attempt: self.number,
-            trigger_type: request.trigger,
-            caller_wallet: request.principal.wallet().to_owned(),
-            input_size: request.input_size,
-            output_size: end.output_size,
-            started_at: end.started_at,
-            completed_at: Timestamp(end.started_at.0.saturating_add(micros)),
-            duration_ms: micros / 1_000,
-            status: end.status,
-            error_message: cut(end.error),
-            memory_used_mb: u32::try_from(end.memory_peak.div_ceil(MIB)).unwrap_or(u32::MAX),
-            wasm_logs: end.logs,
-            dropped_log_lines: end.dropped_log_lines,
-        });
+        record(request.record(self.number, end));
     }
 }
 

@@ -67,7 +67,7 @@ impl World {
             metrics: &self.metrics,
             record: &|record| self.records.lock().push(record),
         };
-        attempts.run(attempt).await
+        attempts.run(None, attempt).await
     }
 
     fn journal(&self) -> Vec<(u32, InvocationStatus, String)> {
@@ -115,6 +115,40 @@ async fn a_success_leaves_one_full_record() {
     assert_eq!((record.memory_used_mb, record.duration_ms), (2, 2));
     assert_eq!(record.completed_at, Timestamp(1_002_500));
     assert_eq!(record.dropped_log_lines, 5);
+}
+
+#[tokio::test]
+async fn a_place_that_was_taken_before_is_used_and_given_back() {
+    let world = World::new(0);
+    let place = world.admission.try_place(&world.request.function.namespace);
+    assert!(place.is_some());
+    let attempts = Attempts {
+        request: &world.request,
+        admission: &world.admission,
+        metrics: &world.metrics,
+        record: &|_| (),
+    };
+    // There is no other place: taking one again would wait for ever.
+    let ran = attempts.run(place, || async { outcome(Ok(Bytes::new())) });
+    assert!(ran.await.is_ok());
+    assert_eq!(world.admission.load(), (0, 0));
+}
+
+#[test]
+fn an_attempt_that_was_lost_elsewhere_has_a_record_too() {
+    let world = World::new(0);
+    let record = world
+        .request
+        .lost(Timestamp(5), Duration::from_millis(7), "gone".into());
+    assert_eq!(record.request_id, world.request.id);
+    assert_eq!(
+        (record.attempt, record.duration_ms, record.input_size),
+        (1, 7, 7)
+    );
+    assert_eq!(
+        (record.status, &*record.error_message),
+        (InvocationStatus::Error, "gone")
+    );
 }
 
 #[tokio::test]

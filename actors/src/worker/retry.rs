@@ -7,6 +7,9 @@ use orama_proto::limits::RETRY_BACKOFF_MAX_SECS;
 
 use crate::runtime::GuestError;
 
+/// What an invocation may take beyond its attempts: its module's way to memory, the network.
+const MARGIN: Duration = Duration::from_secs(10);
+
 /// Whether another attempt may end differently. What is a property of the
 /// function and its input, and what already took its whole time, is not tried again.
 pub(super) fn worth_another(error: &GuestError) -> bool {
@@ -25,6 +28,16 @@ pub(super) fn pause(spec: &FunctionSpec, retry: u32, random: f64) -> Duration {
     let plain = f64::from(spec.retry_delay_seconds) * 2_f64.powi(retry.min(30) as i32);
     let jitter = 0.75 + 0.5 * random.clamp(0.0, 1.0);
     Duration::from_secs_f64((plain.min(max) * jitter).min(max))
+}
+
+/// How long an invocation can take that starts now: every attempt its whole
+/// time, every pause its longest, every further attempt its `wait` for a place.
+pub(super) fn longest(spec: &FunctionSpec, wait: Duration) -> Duration {
+    let attempt = Duration::from_secs(u64::from(spec.timeout_seconds));
+    let pauses: Duration = (0..spec.retry_count)
+        .map(|retry| pause(spec, retry, 1.0).saturating_add(wait))
+        .sum();
+    attempt * spec.retry_count.saturating_add(1) + pauses + MARGIN
 }
 
 /// A random number in 0..=1.
@@ -53,6 +66,22 @@ mod tests {
         for _ in 0..1_000 {
             assert!((0.0..=1.0).contains(&random()));
         }
+    }
+
+    #[test]
+    fn the_longest_time_holds_attempts_pauses_and_waits() {
+        let spec = FunctionSpec {
+            timeout_seconds: 30,
+            retry_count: 2,
+            retry_delay_seconds: 4,
+            ..FunctionSpec::default()
+        };
+        let wait = Duration::from_secs(3);
+        // 3 × 30, pauses of 4 and 8 with a quarter on top, two waits, the margin.
+        assert_eq!(
+            longest(&spec, wait),
+            Duration::from_secs(90 + 5 + 10 + 6 + 10)
+        );
     }
 
     #[test]

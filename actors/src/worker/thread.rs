@@ -1,13 +1,14 @@
-//! The worker of each HTTP thread.
+//! The worker of each thread that runs guests.
 //!
-//! An invocation runs where its request arrived and borrows from the thread's
+//! An invocation runs where its request arrived (one from another node: on a
+//! thread kept for those) and borrows from the thread's
 //! [`WorkerState`] without asking anyone. The `InvocationWorker` actor beside
 //! it shares that state, proves once a second that the thread still turns, and
 //! is what operators see in the list of actors.
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Supervised, Supervisor};
@@ -35,12 +36,14 @@ struct Here {
 
 /// What an invocation needs of its thread.
 pub(super) struct WorkerState {
-    number: u64,
+    name: String,
     /// One guest at a time may go on once it has used up its first slices, so
     /// that long ones never hold up short ones (HOTPATH 6).
     pub(super) slow_lane: Arc<Semaphore>,
     running: AtomicU64,
     handled: AtomicU64,
+    /// Estimate of the median duration of this thread's attempts, microseconds. Only its thread writes it.
+    median_us: AtomicU32,
     restarts: AtomicU64,
     supervised: AtomicBool,
     made: Instant,
@@ -49,12 +52,13 @@ pub(super) struct WorkerState {
 }
 
 impl WorkerState {
-    fn new(number: u64) -> Self {
+    fn new(name: String) -> Self {
         Self {
-            number,
+            name,
             slow_lane: Arc::new(Semaphore::new(1)),
             running: AtomicU64::new(0),
             handled: AtomicU64::new(0),
+            median_us: AtomicU32::new(0),
             restarts: AtomicU64::new(0),
             supervised: AtomicBool::new(false),
             made: Instant::now(),
@@ -73,6 +77,21 @@ impl WorkerState {
         Busy(Arc::clone(self))
     }
 
+    /// An attempt of this thread took so long. The estimate goes a sixteenth up
+    /// or down, so that it settles where as many are longer as are shorter.
+    pub(super) fn took(&self, time: Duration) {
+        let sample = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        let now = self.median_us.load(Ordering::Relaxed);
+        let step = now / 16 + 1;
+        let next = match sample.cmp(&now) {
+            _ if now == 0 => sample,
+            std::cmp::Ordering::Greater => now.saturating_add(step).min(sample),
+            std::cmp::Ordering::Less => now.saturating_sub(step).max(sample),
+            std::cmp::Ordering::Equal => now,
+        };
+        self.median_us.store(next, Ordering::Relaxed);
+    }
+
     fn info(&self) -> ActorInfo {
         let since = Duration::from_millis(self.beat.load(Ordering::Relaxed));
         let silent = self.made.elapsed().saturating_sub(since) > SILENCE;
@@ -82,7 +101,7 @@ impl WorkerState {
             _ => "running",
         };
         ActorInfo {
-            name: format!("worker-{}", self.number),
+            name: self.name.clone(),
             state: state.to_owned(),
             // Invocations take no mailbox hop; nothing can wait in one.
             mailbox: 0,
@@ -137,12 +156,21 @@ impl Workers {
 
     /// The worker of the calling thread, started at the first call.
     pub(super) fn here(&self) -> Arc<WorkerState> {
+        self.here_as(|| format!("worker-{}", self.next.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Starts the worker of the calling thread, which is kept for invocations from other nodes.
+    pub(crate) fn start_forwarded(&self, number: usize) {
+        self.here_as(|| format!("forwarded-{number}"));
+    }
+
+    fn here_as(&self, name: impl FnOnce() -> String) -> Arc<WorkerState> {
         HERE.with(|here| {
             let mut here = here.borrow_mut();
             if let Some(known) = here.iter().find(|h| h.node == self.node) {
                 return Arc::clone(&known.state);
             }
-            let state = self.start();
+            let state = self.start(name());
             // Elsewhere, in a plain runtime, there is nothing to run an actor
             // on; invocations need none.
             let actor = Arbiter::try_current().map(|_| {
@@ -158,9 +186,8 @@ impl Workers {
         })
     }
 
-    fn start(&self) -> Arc<WorkerState> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let state = Arc::new(WorkerState::new(number));
+    fn start(&self, name: String) -> Arc<WorkerState> {
+        let state = Arc::new(WorkerState::new(name));
         let mut list = self.list.lock();
         // Of a thread that has ended only this list still knows.
         list.retain(|state| Arc::strong_count(state) > 1);
@@ -169,7 +196,16 @@ impl Workers {
         state
     }
 
-    /// State of the workers, by number.
+    /// Median of the threads' median durations, microseconds; 0 before anything ran.
+    pub(crate) fn median_us(&self) -> u32 {
+        let list = self.list.lock();
+        let known = list.iter().map(|w| w.median_us.load(Ordering::Relaxed));
+        let mut known: Vec<_> = known.filter(|us| *us > 0).collect();
+        known.sort_unstable();
+        known.get(known.len() / 2).copied().unwrap_or(0)
+    }
+
+    /// State of the workers, by age.
     pub(crate) fn info(&self) -> Vec<ActorInfo> {
         self.list.lock().iter().map(|state| state.info()).collect()
     }
@@ -200,6 +236,31 @@ mod tests {
         drop(busy);
         let info = &node.info()[0];
         assert_eq!((info.state.as_str(), info.handled), ("idle", 1));
+    }
+
+    #[test]
+    fn the_median_is_followed_and_outliers_are_not() {
+        let node = Workers::new();
+        assert_eq!(node.median_us(), 0);
+        let state = node.here();
+        for i in 0..2_000_u64 {
+            // One in ten is a thousand times as long.
+            let us = if i % 10 == 0 {
+                1_000_000
+            } else {
+                900 + i % 200
+            };
+            state.took(Duration::from_micros(us));
+        }
+        assert!(
+            (850..=1_200).contains(&node.median_us()),
+            "{}",
+            node.median_us()
+        );
+        for _ in 0..200 {
+            state.took(Duration::from_micros(10));
+        }
+        assert_eq!(node.median_us(), 10);
     }
 
     #[test]

@@ -6,11 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use orama_actors::platform::Logs;
 use orama_actors::platform::{Completed, Deploy, Invoke, StartError};
 use orama_actors::runtime::Compiler;
 use orama_actors::vault::MasterKeys;
 use orama_actors::{Platform, PlatformOptions};
-use orama_cluster::{BlobStore, Cluster, ClusterOptions, DataDir, JournalQuery, JournalStore};
+use orama_cluster::mesh::ClusterSecrets;
+use orama_cluster::{
+    BlobStore, Cluster, ClusterOptions, DataDir, JournalQuery, JournalStore, LinkOptions, Seed,
+};
 use orama_proto::function::{FunctionSpec, FunctionVersion};
 use orama_proto::invocation::{InvocationRecord, Principal, Trigger};
 use orama_proto::{ApiError, FunctionName, Namespace, RequestId};
@@ -38,6 +42,27 @@ pub struct Settings {
     pub per_namespace: usize,
     pub queued: usize,
     pub wait: Duration,
+    pub name: String,
+    pub links: Option<LinkOptions>,
+}
+
+impl Settings {
+    /// The same for a node of a cluster that is begun, or joined at the member's address.
+    pub fn linked(&self, name: &str, member: Option<&Node>) -> Self {
+        let seed = |node: &Node| Seed::Address(node.addresses().remove(0));
+        let links = LinkOptions {
+            listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
+            advertise: Vec::new(),
+            secrets: ClusterSecrets::parse("the secret of this test").unwrap(),
+            join: member.map(seed).into_iter().collect(),
+            bootstrap_expect: u32::from(member.is_none()),
+        };
+        Self {
+            name: name.to_owned(),
+            links: Some(links),
+            ..self.clone()
+        }
+    }
 }
 
 impl Default for Settings {
@@ -48,6 +73,8 @@ impl Default for Settings {
             per_namespace: 8,
             queued: 64,
             wait: Duration::from_secs(5),
+            name: "node".into(),
+            links: None,
         }
     }
 }
@@ -67,9 +94,12 @@ impl Node {
     pub async fn try_start(path: &Path, settings: &Settings) -> Result<Self, StartError> {
         let registry = prometheus::Registry::new();
         let dir = DataDir::open(path).unwrap();
-        let cluster = Cluster::start(&dir, ClusterOptions::default(), &registry)
-            .await
-            .unwrap();
+        let options = ClusterOptions {
+            name: settings.name.clone(),
+            links: settings.links.clone(),
+            ..ClusterOptions::default()
+        };
+        let cluster = Cluster::start(&dir, options, &registry).await.unwrap();
         let blobs = BlobStore::open(&dir.blobs(), &registry).unwrap();
         let journal = JournalStore::open(&dir.journal()).unwrap();
         let options = PlatformOptions {
@@ -148,7 +178,16 @@ impl Node {
         async move { platform.invoke(invoke).await }
     }
 
+    /// Where its mesh listens.
+    pub fn addresses(&self) -> Vec<String> {
+        self.platform.cluster().mesh().unwrap().addresses()
+    }
+
     pub async fn logs(&self, namespace: &str, name: &str) -> Vec<InvocationRecord> {
+        self.all_logs(namespace, name).await.records
+    }
+
+    pub async fn all_logs(&self, namespace: &str, name: &str) -> Logs {
         let query = JournalQuery {
             namespace: ns(namespace),
             function: function(name),
@@ -156,7 +195,14 @@ impl Node {
             after: None,
             request_id: None,
         };
-        self.platform.logs(query).await.unwrap().records
+        self.platform.logs(query).await.unwrap()
+    }
+
+    /// The value of a gauge without labels.
+    pub fn gauge(&self, name: &str) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|f| f.name() == name).unwrap();
+        family.get_metric()[0].get_gauge().get_value()
     }
 
     /// The value of a counter, summed over its labels that contain `label`.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -171,6 +171,62 @@ impl Files {
         Err(BlobError::Corrupt { cid, found })
     }
 
+    /// Size of the file.
+    pub(super) fn size(&self, cid: ContentId) -> Result<Option<u64>, BlobError> {
+        match fs::metadata(self.path(cid)) {
+            Ok(facts) if facts.is_file() => Ok(Some(facts.len())),
+            Ok(_) => Ok(None),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(failure(cid, e)),
+        }
+    }
+
+    /// A piece of the file, unverified, and the file's size.
+    pub(super) fn read_at(
+        &self,
+        cid: ContentId,
+        offset: u64,
+        len: usize,
+    ) -> Result<(Vec<u8>, u64), BlobError> {
+        let failed = |e: io::Error| match e.kind() {
+            ErrorKind::NotFound => BlobError::Missing(cid),
+            _ => failure(cid, e),
+        };
+        let mut file = File::open(self.path(cid)).map_err(failed)?;
+        let total = file.metadata().map_err(failed)?.len();
+        let left = usize::try_from(total.saturating_sub(offset)).unwrap_or(len);
+        let mut bytes = Vec::with_capacity(left.min(len));
+        file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+        file.take(len as u64)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
+        Ok((bytes, total))
+    }
+
+    /// Verifies the file, makes it durable and young.
+    pub(super) fn hold(&self, cid: ContentId) -> Result<(), BlobError> {
+        let path = self.path(cid);
+        let shard = path.parent().unwrap_or(&self.dir);
+        let failed = |e: io::Error| match e.kind() {
+            ErrorKind::NotFound => BlobError::Missing(cid),
+            _ => failure(cid, e),
+        };
+        let _held = self.lock(cid);
+        let found = ContentId::of(&read_file(&path).map_err(failed)?);
+        if found == cid {
+            return refresh(&path)
+                .and_then(|()| sync_dir(shard))
+                .map_err(failed);
+        }
+        self.set_aside(cid, &path, &format!("hashes to {found}"))
+            .map_err(failed)?;
+        Err(BlobError::Corrupt { cid, found })
+    }
+
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        leaves(&self.dir, bytes, self.reserve)
+    }
+
     /// Moves a damaged file where nobody reads it as a blob; a person may want to look at it.
     fn set_aside(&self, cid: ContentId, path: &Path, what: &str) -> io::Result<()> {
         let kept = self
@@ -266,7 +322,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Whether a failed read says something about the file: a sector that cannot
 /// be read, or something else under its name.
-fn is_damage(error: &io::Error) -> bool {
+pub(super) fn is_damage(error: &io::Error) -> bool {
     let disk = Some(Errno::IO.raw_os_error());
     error.raw_os_error() == disk || error.kind() == ErrorKind::IsADirectory
 }

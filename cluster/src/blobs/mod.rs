@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use orama_proto::ContentId;
+use orama_proto::blob::BLOB_CHUNK_BYTES;
 use tokio::sync::Semaphore;
 
 pub use self::net::{BlobNet, TooFewCopies};
@@ -137,6 +138,43 @@ impl BlobStore {
         self.blocking(move |files| files.path(cid).is_file())
             .await
             .unwrap_or(false)
+    }
+
+    /// Size of the blob's file, if there is one; does not verify it.
+    pub(crate) async fn size(&self, cid: ContentId) -> Result<Option<u64>, BlobError> {
+        self.blocking(move |files| files.size(cid))
+            .await
+            .unwrap_or_else(|source| Err(BlobError::Io { cid, source }))
+    }
+
+    /// Up to [`BLOB_CHUNK_BYTES`] from `offset` on, and the size of the whole. Verifies
+    /// the whole at offset 0, so that a peer does not fetch a rotten file to its end.
+    pub(crate) async fn chunk(
+        &self,
+        cid: ContentId,
+        offset: u64,
+    ) -> Result<(Vec<u8>, u64), BlobError> {
+        if offset == 0 {
+            let whole = self.get(cid).await?;
+            let first = &whole[..whole.len().min(BLOB_CHUNK_BYTES)];
+            return Ok((first.to_vec(), whole.len() as u64));
+        }
+        self.blocking(move |files| files.read_at(cid, offset, BLOB_CHUNK_BYTES))
+            .await
+            .unwrap_or_else(|source| Err(BlobError::Io { cid, source }))
+    }
+
+    /// Verifies the blob, and makes it durable and new for [`BlobStore::sweep`],
+    /// as if it had been put again.
+    pub(crate) async fn hold(&self, cid: ContentId) -> Result<(), BlobError> {
+        self.blocking(move |files| files.hold(cid))
+            .await
+            .unwrap_or_else(|source| Err(BlobError::Io { cid, source }))
+    }
+
+    /// Whether a blob of so many bytes fits, and leaves the metadata its room.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        self.files.has_room(bytes)
     }
 
     /// Removes blobs that `keep` does not want and that are older than `min_age`.

@@ -103,11 +103,13 @@ pub enum Service {
     Load = 8,
     /// Registers of data groups.
     Data = 9,
+    /// Whether a change of the metadata is visible on the peer.
+    Visible = 10,
 }
 
 impl Service {
     /// All of them.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Hello,
         Self::Raft,
         Self::Group,
@@ -117,6 +119,7 @@ impl Service {
         Self::Journal,
         Self::Load,
         Self::Data,
+        Self::Visible,
     ];
     /// The one with this number on the wire.
     pub(super) fn from_wire(number: u8) -> Option<Self> {
@@ -134,6 +137,7 @@ impl Service {
             Self::Journal => "journal",
             Self::Load => "load",
             Self::Data => "data",
+            Self::Visible => "visible",
         }
     }
 }

@@ -1,8 +1,9 @@
 //! From arguments to a serving node, and back down again.
 //!
 //! The order of a start is the order of dependence: data directory and its
-//! lock, metrics server (so that a slow recovery can be watched), metadata,
-//! blobs, journal, platform, gateway. A stop goes the other way.
+//! lock, metrics server (so that a slow recovery or a search for peers can be
+//! watched), cluster (mesh, groups, membership), blobs, journal, platform,
+//! gateway. A stop goes the other way.
 
 mod dev;
 mod keep;
@@ -15,6 +16,10 @@ use tokio::runtime::Builder;
 
 use crate::config::{Config, DevArgs, NodeRunArgs};
 use crate::logging;
+
+/// Fewest threads of the runtime that consensus and the mesh run on: with one,
+/// a single long poll would hold back heartbeats.
+const CORE_THREADS_MIN: usize = 2;
 
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
@@ -39,13 +44,16 @@ pub fn run_dev(args: DevArgs) -> anyhow::Result<()> {
 fn run(config: Config) -> anyhow::Result<()> {
     logging::start(&config)?;
     raise_open_files();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = Builder::new_multi_thread()
+        .worker_threads(cores.max(CORE_THREADS_MIN))
         .thread_name("orama-core")
         .enable_all()
         .build()
         .context("the threads cannot be started")?;
-    // Actors live on this thread, consensus and other spawned work on the
-    // runtime's own; the gateway brings threads of its own as well.
+    // Control actors live on this thread; consensus, mesh and other spawned
+    // work on the runtime's own. Guests never run on either: they run on the
+    // threads that the gateway and the workers of forwarded calls bring.
     let system = actix::System::with_tokio_rt(move || runtime);
     system.block_on(node::serve(config))
 }

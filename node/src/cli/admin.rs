@@ -17,7 +17,7 @@ use super::prompt;
 use super::table::Table;
 use super::target::Target;
 
-fn operator(app: &App) -> Result<(Target, Client), CliError> {
+pub(super) fn operator(app: &App) -> Result<(Target, Client), CliError> {
     let target = app.target()?;
     let token = target.require_admin()?;
     let client = Client::new(target.url.clone(), Some(token))?;
@@ -29,7 +29,7 @@ fn checked(name: &str) -> Result<Namespace, CliError> {
 }
 
 /// Prints the body of a call that only says that it was done.
-fn done(app: &mut App, answer: &Answer, sentence: String) -> Result<(), CliError> {
+pub(super) fn done(app: &mut App, answer: &Answer, sentence: String) -> Result<(), CliError> {
     if app.out.json() {
         return app.out.raw(&answer.body);
     }

@@ -77,6 +77,9 @@ pub enum Command {
     /// Manage API keys and the master key (needs the operator's token)
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
+    /// Look at the cluster and move work in it (needs the operator's token)
+    #[command(subcommand, arg_required_else_help = true)]
+    Cluster(ClusterCommand),
     /// Manage environments: named gateways
     #[command(subcommand, arg_required_else_help = true)]
     Env(EnvCommand),
@@ -295,6 +298,36 @@ pub enum KeyCommand {
     RotateMaster,
     /// Show which master keys are still in use
     MasterStatus,
+}
+
+/// `orama cluster …`
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Show whether all is well, then the nodes and groups; exit code 1 when something is wrong
+    Status,
+    /// Stop a node from leading groups and taking other nodes' work, before work on it
+    Drain {
+        /// Name or id of the node
+        node: String,
+        /// Make it active again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Move everything away from a node and remove it from the cluster for good
+    Leave {
+        /// Name or id of the node
+        node: String,
+        /// Do not ask
+        #[arg(long, short = 'f', visible_alias = "yes")]
+        force: bool,
+    },
+    /// Let a node lead a group
+    Transfer {
+        /// `meta`, `data-N`, or the group's number
+        group: String,
+        /// Name or id of the node
+        node: String,
+    },
 }
 
 /// `orama env …`

@@ -26,6 +26,7 @@ const SHOWN_BYTES: usize = 500;
 
 /// A successful answer.
 pub struct Answer {
+    status: u16,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body.
@@ -34,6 +35,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether the work goes on behind the answer (202).
+    pub fn accepted(&self) -> bool {
+        self.status == 202
+    }
+
     /// The body as a type of the API.
     ///
     /// # Errors
@@ -123,8 +129,22 @@ impl Client {
         path: &[&str],
         body: &T,
     ) -> Result<Answer, CliError> {
+        self.json_within(method, path, body, CALL).await
+    }
+
+    /// POST or PUT of a JSON body that may take long to answer.
+    ///
+    /// # Errors
+    /// See [`CliError`].
+    pub async fn json_within<T: Serialize>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: &T,
+        limit: Duration,
+    ) -> Result<Answer, CliError> {
         let url = self.path(path)?;
-        self.send(self.request(method, url, CALL).json(body)).await
+        self.send(self.request(method, url, limit).json(body)).await
     }
 
     /// POST of a form.
@@ -201,6 +221,7 @@ impl Client {
         let body = self.read(response).await?;
         if status.is_success() {
             return Ok(Answer {
+                status: status.as_u16(),
                 headers,
                 body,
                 url: self.url(),

@@ -107,6 +107,9 @@ pub enum CliError {
         /// How to get it.
         hint: String,
     },
+    /// The cluster answered, and something in it is wrong: the first thing of that.
+    #[error("the cluster is not well: {0}")]
+    Unhealthy(String),
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -149,6 +152,7 @@ impl CliError {
             Self::BadAnswer { .. }
             | Self::File { .. }
             | Self::Toolchain { .. }
+            | Self::Unhealthy(_)
             | Self::Failed(_) => Exit::Error,
         })
     }

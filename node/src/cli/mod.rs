@@ -10,6 +10,7 @@ mod admin;
 mod args;
 mod auth;
 mod client;
+mod cluster;
 mod credentials;
 mod env;
 pub mod environments;
@@ -124,6 +125,7 @@ async fn dispatch(app: &mut App, command: Command) -> Result<(), CliError> {
         Command::Secrets(command) => secrets::run(app, command).await,
         Command::Namespace(command) => admin::namespace(app, command).await,
         Command::Key(command) => admin::key(app, command).await,
+        Command::Cluster(command) => cluster::run(app, command).await,
         Command::Env(command) => env::run(app, command),
         Command::Auth(command) => auth::run(app, command).await,
         Command::Dev(_) | Command::Node(_) => Err(CliError::Failed(

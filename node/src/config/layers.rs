@@ -7,7 +7,7 @@ use orama_proto::manifest::nearest;
 use serde_json::Value;
 
 use super::ConfigError;
-use super::args::{SETTINGS, SettingArgs};
+use super::args::{LISTS, SETTINGS, SettingArgs};
 
 /// Largest configuration file, bytes.
 const FILE_MAX_BYTES: u64 = 1024 * 1024;
@@ -93,7 +93,7 @@ impl<'a> Layers<'a> {
     pub(super) fn find(&self, name: &str) -> Option<Found> {
         if let Some(text) = self.flags.flag(name) {
             return Some(Found {
-                text: text.to_owned(),
+                text,
                 origin: format!("--{}", name.replace('_', "-")),
             });
         }
@@ -132,7 +132,7 @@ fn parse(text: &str, file: &str) -> Result<BTreeMap<String, String>, ConfigError
     let mut settings = BTreeMap::new();
     for (key, value) in map {
         if !SETTINGS.contains(&key.as_str()) {
-            let hint = ["master_key", "admin_token"].contains(&key.as_str());
+            let hint = ["master_key", "admin_token", "cluster_secret"].contains(&key.as_str());
             if hint {
                 return Err(problem(format!(
                     "'{key}' may not be written here; use {key}_file or the environment"
@@ -146,14 +146,27 @@ fn parse(text: &str, file: &str) -> Result<BTreeMap<String, String>, ConfigError
         }
         let text = match value {
             Value::Null => continue,
-            Value::String(text) => text,
-            Value::Number(number) => number.to_string(),
-            Value::Bool(flag) => flag.to_string(),
-            Value::Array(_) | Value::Object(_) => {
-                return Err(problem(format!("'{key}' must be a single value")));
-            }
+            Value::Array(items) if LISTS.contains(&key.as_str()) => items
+                .into_iter()
+                .map(scalar)
+                .collect::<Option<Vec<_>>>()
+                .map(|texts| texts.join(",")),
+            value => scalar(value),
         };
-        settings.insert(key, text);
+        match text {
+            Some(text) => settings.insert(key, text),
+            None => return Err(problem(format!("'{key}' must be a single value"))),
+        };
     }
     Ok(settings)
+}
+
+/// A single value's text.
+fn scalar(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
 }

@@ -3,6 +3,7 @@
 //! and every error names the setting and where its value came from.
 
 mod args;
+mod cluster;
 mod layers;
 mod secrets;
 mod settings;
@@ -13,7 +14,7 @@ pub use args::{DevArgs, NodeRunArgs};
 pub use layers::Environment;
 #[cfg(test)]
 pub use secrets::check_admin_token;
-pub use secrets::{ADMIN_TOKEN, MASTER_KEY, Secret, read_secret_file};
+pub use secrets::{ADMIN_TOKEN, CLUSTER_SECRET, MASTER_KEY, Secret, read_secret_file};
 pub use settings::{Config, LogFormat, Mode};
 
 /// A setting that cannot be used; the text is for whoever starts the node.
@@ -52,6 +53,14 @@ pub enum ConfigError {
         variable: &'static str,
         /// A command that makes one.
         recipe: &'static str,
+    },
+    /// A setting that only a node with a cluster secret can follow.
+    #[error(
+        "{origin}: needs {CLUSTER_SECRET} (or {CLUSTER_SECRET}_FILE), the same on every node; `openssl rand -hex 32` makes one"
+    )]
+    NeedsClusterSecret {
+        /// Flag, variable or key of the file.
+        origin: String,
     },
     /// The same secret was given in two ways.
     #[error("{variable} and {variable}_FILE are both set: give one of them")]

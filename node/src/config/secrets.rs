@@ -1,4 +1,4 @@
-//! The two secrets a node needs, from the environment or from files.
+//! The secrets a node needs, from the environment or from files.
 
 use std::fmt;
 use std::io::Read;
@@ -13,6 +13,8 @@ use super::layers::Layers;
 pub const MASTER_KEY: &str = "ORAMA_MASTER_KEY";
 /// Name of the administrative token's variable.
 pub const ADMIN_TOKEN: &str = "ORAMA_ADMIN_TOKEN";
+/// Name of the cluster secret's variable.
+pub const CLUSTER_SECRET: &str = "ORAMA_CLUSTER_SECRET";
 
 /// Largest file that may hold a secret, bytes.
 const FILE_MAX_BYTES: u64 = 64 * 1024;

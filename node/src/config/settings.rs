@@ -4,11 +4,19 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use orama_cluster::LinkOptions;
+
 use super::args::SettingArgs;
 use super::layers::{Found, Layers};
 use super::{
-    ADMIN_TOKEN, ConfigError, DevArgs, Environment, MASTER_KEY, NodeRunArgs, Secret, secrets,
+    ADMIN_TOKEN, ConfigError, DevArgs, Environment, MASTER_KEY, NodeRunArgs, Secret, cluster,
+    secrets,
 };
+
+/// Most data groups of a cluster.
+const DATA_GROUPS_MAX: usize = 256;
+/// Longest node name, characters.
+const NODE_NAME_MAX: usize = 64;
 
 /// Which command is run; decides defaults and whether secrets are required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +69,12 @@ pub struct Config {
     pub max_queue_wait: Duration,
     /// HTTP connections of one worker.
     pub max_connections: usize,
+    /// The mesh; `None` without a cluster secret: then the node is for itself.
+    pub links: Option<LinkOptions>,
+    /// Data groups of a cluster that this node forms.
+    pub data_groups: u32,
+    /// A member out of contact for so long has its replicas replaced.
+    pub replace_after: Duration,
     /// The master keys' text. `None` only in `dev`.
     pub master_key: Option<Secret>,
     /// Token of the administrative API. `None` only in `dev`.
@@ -101,7 +115,7 @@ impl Config {
         let dev = mode == Mode::Dev;
         let config = Self {
             mode,
-            node_name: text(&layers, "node_name")?.unwrap_or_else(host_name),
+            node_name: node_name(&layers)?,
             data_dir: text(&layers, "data_dir")?
                 .unwrap_or_else(|| if dev { "./.orama" } else { "/var/lib/orama" }.into())
                 .into(),
@@ -145,6 +159,10 @@ impl Config {
             )?,
             max_queue_wait: duration(&layers, "max_queue_wait", Duration::from_secs(10))?,
             max_connections: number(&layers, "max_connections", 8192, 1, 100_000)?,
+            links: cluster::links(&layers, environment, mode)?,
+            // At most 256, so the cast keeps the number.
+            data_groups: number(&layers, "data_groups", 4, 1, DATA_GROUPS_MAX)? as u32,
+            replace_after: replace_after(&layers)?,
             master_key: secrets::find(&layers, environment, MASTER_KEY, "master_key_file")?,
             admin_token: secrets::find(&layers, environment, ADMIN_TOKEN, "admin_token_file")?,
         };
@@ -165,7 +183,7 @@ fn text(layers: &Layers<'_>, name: &str) -> Result<Option<String>, ConfigError> 
     }
 }
 
-fn number(
+pub(super) fn number(
     layers: &Layers<'_>,
     name: &str,
     default: usize,
@@ -190,6 +208,37 @@ fn duration(layers: &Layers<'_>, name: &str, default: Duration) -> Result<Durati
     parse_duration(&found.text)
         .filter(|d| *d <= Duration::from_secs(24 * 3600))
         .ok_or_else(|| found.wrong("must be a time of at most 24h such as 500ms, 30s, 2m or 1h"))
+}
+
+fn replace_after(layers: &Layers<'_>) -> Result<Duration, ConfigError> {
+    let time = duration(layers, "replace_after", Duration::from_secs(300))?;
+    match layers.find("replace_after") {
+        // Shorter than an election, every hiccup would move data about.
+        Some(found) if time < Duration::from_secs(1) => Err(found.wrong("must be at least 1s")),
+        _ => Ok(time),
+    }
+}
+
+fn node_name(layers: &Layers<'_>) -> Result<String, ConfigError> {
+    let Some(found) = layers.find("node_name") else {
+        return Ok(host_name());
+    };
+    if !is_node_name(&found.text) {
+        return Err(found.wrong(
+            "must have 1 to 64 letters, digits, dots, hyphens and underscores, and not look like a node's id",
+        ));
+    }
+    Ok(found.text)
+}
+
+/// Names stand in URLs and tables, and where an id may stand too.
+fn is_node_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
+    let an_id = name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    (1..=NODE_NAME_MAX).contains(&name.len())
+        && name.bytes().all(plain)
+        && !name.bytes().all(|b| b == b'.')
+        && !an_id
 }
 
 /// `500ms`, `30s`, `2m`, `1h`; a bare number is seconds.
@@ -250,7 +299,7 @@ fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()
         .map(|name| name.trim().to_owned())
-        .filter(|name| !name.is_empty())
+        .filter(|name| is_node_name(name))
         .unwrap_or_else(|| "orama".into())
 }
 

@@ -115,6 +115,11 @@ fn the_file_is_strict() {
             .unwrap_err()
             .contains("master_key_file")
     );
+    assert!(
+        problem("cluster_secret: abc")
+            .unwrap_err()
+            .contains("cluster_secret_file")
+    );
     assert!(problem("- a").is_err());
     assert_eq!(problem("# nothing\n"), Ok(()));
     assert_eq!(problem("drain_timeout: 5\nlog: debug\n"), Ok(()));
@@ -159,6 +164,162 @@ fn secrets_are_required_checked_and_hidden() {
         .to_string();
     assert!(
         text.starts_with("ORAMA_MASTER_KEY_FILE: /nonexistent:"),
+        "{text}"
+    );
+}
+
+const SECRET: &str = "cluster-secret-of-the-tests-0123456789";
+
+/// As [`environment`], with a cluster secret.
+fn clustered(name: &str) -> Option<String> {
+    match name {
+        "ORAMA_CLUSTER_SECRET" => Some(SECRET.into()),
+        other => environment(other),
+    }
+}
+
+#[test]
+fn without_a_cluster_secret_there_is_no_mesh() {
+    let config = Config::for_node(&NodeRunArgs::default(), &environment).unwrap();
+    assert!(config.links.is_none());
+    assert_eq!(config.data_groups, 4);
+    assert_eq!(config.replace_after, Duration::from_secs(300));
+    for (name, value, origin) in [
+        (
+            "join",
+            "/ip4/10.0.0.1/tcp/4001",
+            "--join: needs ORAMA_CLUSTER_SECRET",
+        ),
+        (
+            "bootstrap_expect",
+            "3",
+            "--bootstrap-expect: needs ORAMA_CLUSTER_SECRET",
+        ),
+        ("mesh_listen", "/ip4/0.0.0.0/tcp/1", "--mesh-listen: needs"),
+        (
+            "mesh_advertise",
+            "/ip4/10.0.0.1/tcp/1",
+            "--mesh-advertise: needs",
+        ),
+    ] {
+        let text = Config::for_node(&with(&[(name, value)]), &environment)
+            .unwrap_err()
+            .to_string();
+        assert!(text.starts_with(origin), "{text}");
+    }
+    // The default, said aloud.
+    assert!(Config::for_node(&with(&[("bootstrap_expect", "1")]), &environment).is_ok());
+}
+
+#[test]
+fn the_meshs_settings_have_the_contracts_defaults() {
+    let links = |flags: &[(&str, &str)]| {
+        Config::for_node(&with(flags), &clustered)
+            .unwrap()
+            .links
+            .unwrap()
+    };
+    let alone = links(&[]);
+    assert_eq!(alone.listen, ["/ip4/0.0.0.0/tcp/4001"]);
+    assert_eq!(alone.advertise, [""; 0]);
+    assert_eq!((alone.join.len(), alone.bootstrap_expect), (0, 1));
+    let joining = links(&[
+        ("join", "/ip4/10.0.0.1/tcp/4001,dns:orama.local:4001"),
+        ("join", "/dns4/node-2/tcp/4001"),
+        ("mesh_advertise", "/dns4/node-1/tcp/4001"),
+    ]);
+    assert_eq!((joining.join.len(), joining.bootstrap_expect), (3, 0));
+    assert_eq!(joining.advertise, ["/dns4/node-1/tcp/4001"]);
+    let first = links(&[("join", "dns:orama:4001"), ("bootstrap_expect", "3")]);
+    assert_eq!(first.bootstrap_expect, 3);
+    let dev = Config::for_dev(&DevArgs::default(), &clustered).unwrap();
+    assert_eq!(dev.links.unwrap().listen, ["/ip4/127.0.0.1/tcp/4001"]);
+    let shown = format!("{:?}", Config::for_node(&with(&[]), &clustered).unwrap());
+    assert!(!shown.contains(SECRET));
+}
+
+#[test]
+fn lists_come_from_flags_commas_and_yaml_lists() {
+    let file = file("join:\n  - /ip4/10.0.0.1/tcp/4001\n  - dns:orama:4001\nbootstrap_expect: 3\n");
+    let mut args = NodeRunArgs::default();
+    args.settings.config = Some(file.path().to_owned());
+    let links = Config::for_node(&args, &clustered).unwrap().links.unwrap();
+    assert_eq!((links.join.len(), links.bootstrap_expect), (2, 3));
+    let environment = |name: &str| match name {
+        "ORAMA_JOIN" => Some(" /ip4/10.0.0.9/tcp/4001 , ,".into()),
+        other => clustered(other),
+    };
+    let links = Config::for_node(&args, &environment)
+        .unwrap()
+        .links
+        .unwrap();
+    assert_eq!(links.join.len(), 1, "the environment beats the file");
+}
+
+#[test]
+fn wrong_settings_of_the_mesh_are_named() {
+    let problem = |name: &str, value: &str| {
+        Config::for_node(&with(&[(name, value)]), &clustered)
+            .unwrap_err()
+            .to_string()
+    };
+    for (name, value, start) in [
+        ("join", "somewhere", "--join: "),
+        ("join", ",", "--join: must not be empty"),
+        (
+            "mesh_listen",
+            "0.0.0.0:4001",
+            "--mesh-listen: must be multiaddresses",
+        ),
+        ("mesh_listen", "/dns4/a/tcp/1", "--mesh-listen: "),
+        ("mesh_listen", "/ip4/0.0.0.0/tcp/70000", "--mesh-listen: "),
+        (
+            "mesh_advertise",
+            "/ip4/0.0.0.0/tcp/4001",
+            "--mesh-advertise: ",
+        ),
+        (
+            "mesh_advertise",
+            "/ip4/10.0.0.1/tcp/0",
+            "--mesh-advertise: ",
+        ),
+        (
+            "mesh_advertise",
+            "/ip4/10.0.0.1/udp/1",
+            "--mesh-advertise: ",
+        ),
+        (
+            "bootstrap_expect",
+            "0",
+            "--bootstrap-expect: must be at least 1",
+        ),
+        ("bootstrap_expect", "65", "--bootstrap-expect: "),
+        (
+            "data_groups",
+            "0",
+            "--data-groups: must be a whole number from 1 to 256",
+        ),
+        ("data_groups", "257", "--data-groups: "),
+        (
+            "replace_after",
+            "10ms",
+            "--replace-after: must be at least 1s",
+        ),
+        ("node_name", "a b", "--node-name: must have"),
+        ("node_name", "0123456789abcdef", "--node-name: must have"),
+    ] {
+        let text = problem(name, value);
+        assert!(text.starts_with(start), "{name} {value}: {text}");
+    }
+    let short = |name: &str| match name {
+        "ORAMA_CLUSTER_SECRET" => Some("tooshort".into()),
+        other => environment(other),
+    };
+    let text = Config::for_node(&with(&[]), &short)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.starts_with("ORAMA_CLUSTER_SECRET: ") && !text.contains("tooshort"),
         "{text}"
     );
 }

@@ -74,8 +74,12 @@ impl Call {
 
 /// What lies behind the front.
 pub(crate) trait Backend: 'static {
-    /// Checks the text of a credential.
+    /// Checks the text of a credential: local memory, no waiting.
     fn authenticate(&self, credential: &str) -> Result<Principal, ApiError>;
+    /// The same for one that was refused: whether it is unknown everywhere.
+    async fn authenticate_confirmed(&self, credential: &str) -> Result<Principal, ApiError> {
+        self.authenticate(credential)
+    }
     /// Answers a call.
     async fn call(&self, call: Call) -> Result<HttpResponse, ApiError>;
 }
@@ -187,6 +191,7 @@ impl<B: Backend> Front<B> {
         };
         let admitted = self
             .admit(&request, route.policy)
+            .await
             .and_then(|admitted| captures.map(|captures| (admitted, captures)));
         let ((principal, host_namespace), captures) = match admitted {
             Ok(found) => found,
@@ -208,7 +213,7 @@ impl<B: Backend> Front<B> {
     }
 
     /// Applies a policy.
-    fn admit(
+    async fn admit(
         &self,
         request: &HttpRequest,
         policy: Policy,
@@ -217,9 +222,14 @@ impl<B: Backend> Front<B> {
             return Ok((self.anonymous.clone(), None));
         }
         let headers = request.headers();
-        let found = credential::identify(Credentials::find(headers)?, |text| {
-            self.backend.authenticate(text)
-        })?;
+        let credentials = Credentials::find(headers)?;
+        let found = match credential::identify(credentials, |text| self.backend.authenticate(text))
+        {
+            Err(error) if error.code == ErrorCode::Unauthorized => {
+                self.identify_confirmed(credentials).await?
+            }
+            known => known?,
+        };
         let principal = match found {
             Some(principal) => Arc::new(principal),
             None if policy == Policy::Optional => self.anonymous.clone(),
@@ -249,6 +259,30 @@ impl<B: Backend> Front<B> {
             ));
         }
         Ok((principal, selected))
+    }
+}
+
+impl<B: Backend> Front<B> {
+    /// Checks credentials again, of which one was refused: it may have been made on
+    /// another node a moment ago.
+    async fn identify_confirmed(
+        &self,
+        credentials: Credentials<'_>,
+    ) -> Result<Option<Principal>, ApiError> {
+        let mut checked = Vec::with_capacity(2);
+        for text in [credentials.first, credentials.second]
+            .into_iter()
+            .flatten()
+        {
+            let answer = self.backend.authenticate_confirmed(text).await?;
+            checked.push((text, answer));
+        }
+        credential::identify(credentials, |text| {
+            let found = checked.iter().find(|(known, _)| *known == text);
+            found
+                .map(|(_, principal)| principal.clone())
+                .ok_or_else(|| unauthorized("invalid API key or token"))
+        })
     }
 }
 

@@ -54,6 +54,12 @@ pub(crate) enum Endpoint {
     MasterKeyStatus,
     RotateMasterKey,
     Actors,
+    ClusterStatus,
+    DrainNode,
+    RemoveNode,
+    TransferGroup,
+    GetRegister,
+    SetRegister,
 }
 
 /// A line of the table.
@@ -231,10 +237,46 @@ pub(crate) const ROUTES: &[Route] = &[
         Endpoint::RotateMasterKey,
     ),
     route(GET, "/v1/admin/actors", Policy::Admin, Endpoint::Actors),
+    route(
+        GET,
+        "/v1/admin/cluster",
+        Policy::Admin,
+        Endpoint::ClusterStatus,
+    ),
+    route(
+        POST,
+        "/v1/admin/cluster/nodes/{node}/drain",
+        Policy::Admin,
+        Endpoint::DrainNode,
+    ),
+    route(
+        POST,
+        "/v1/admin/cluster/nodes/{node}/leave",
+        Policy::Admin,
+        Endpoint::RemoveNode,
+    ),
+    route(
+        POST,
+        "/v1/admin/cluster/groups/{group}/transfer",
+        Policy::Admin,
+        Endpoint::TransferGroup,
+    ),
+    route(
+        GET,
+        "/v1/admin/cluster/groups/{group}/registers/{key}",
+        Policy::Admin,
+        Endpoint::GetRegister,
+    ),
+    route(
+        PUT,
+        "/v1/admin/cluster/groups/{group}/registers/{key}",
+        Policy::Admin,
+        Endpoint::SetRegister,
+    ),
 ];
 
 /// Segments of the longest pattern.
-const SEGMENTS_MAX: usize = 6;
+const SEGMENTS_MAX: usize = 7;
 
 /// What a path and method lead to.
 #[derive(Debug)]
@@ -345,7 +387,11 @@ mod tests {
                 .replace("{function}", "echo")
                 .replace("{namespace}", "default")
                 .replace("{secret}", "KEY")
-                .replace("{id}", "k1");
+                .replace("{id}", "k1")
+                .replace("{node}", "n1")
+                .replace("{group}", "data-1")
+                .replace("{key}", "r1");
+            assert!(path.split('/').skip(1).count() <= SEGMENTS_MAX, "{path}");
             let found = endpoint(route.method.clone(), &path).map(|f| f.0);
             assert_eq!(found, Some(route.endpoint), "{path}");
         }
@@ -366,6 +412,15 @@ mod tests {
             allow(Method::DELETE, "/v1/functions/secrets").as_deref(),
             Some("GET, PUT, HEAD, OPTIONS")
         );
+    }
+
+    #[test]
+    fn the_cluster_is_the_operators() {
+        let of_cluster = |r: &&Route| r.pattern.starts_with("/v1/admin/");
+        assert!(ROUTES.iter().filter(of_cluster).count() > 10);
+        for route in ROUTES.iter().filter(of_cluster) {
+            assert_eq!(route.policy, Policy::Admin, "{}", route.pattern);
+        }
     }
 
     #[test]

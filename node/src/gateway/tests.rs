@@ -62,6 +62,15 @@ impl Backend for Fake {
         }
     }
 
+    async fn authenticate_confirmed(&self, credential: &str) -> Result<Principal, ApiError> {
+        match credential {
+            // Made on another node a moment ago.
+            "new-shop" => self.authenticate("key-shop"),
+            "no-leader" => Err(ApiError::new(ErrorCode::ServiceUnavailable, "no leader")),
+            known => self.authenticate(known),
+        }
+    }
+
     async fn call(&self, mut call: Call) -> Result<HttpResponse, ApiError> {
         match call.endpoint {
             Endpoint::Deploy => {
@@ -245,6 +254,33 @@ async fn every_route_holds_its_policy() {
         };
         assert!(holds, "{} {path}: {row:?}", route.method);
     }
+}
+
+#[actix_web::test]
+async fn a_credential_from_another_node_is_looked_up_again() {
+    let ask = async |headers: &[(&'static str, &'static str)]| {
+        let request = TestRequest::get().uri("/v1/functions/f");
+        let request = headers.iter().fold(request, |r, h| r.insert_header(*h));
+        let answer = send(request).await;
+        (answer.status, answer.body)
+    };
+    let known = ask(&[("x-api-key", "key-shop")]).await;
+    assert_eq!(known.0, 200);
+    assert_eq!(ask(&[("x-api-key", "new-shop")]).await, known);
+    // Both are looked up, and they still have to agree.
+    let both = [
+        ("x-api-key", "new-shop"),
+        ("authorization", "Bearer key-shop"),
+    ];
+    assert_eq!(ask(&both).await, known);
+    let both = [
+        ("x-api-key", "new-shop"),
+        ("authorization", "Bearer key-other"),
+    ];
+    assert_eq!(ask(&both).await.0, 403);
+    // Nobody is told that a credential is wrong while that is not known.
+    assert_eq!(ask(&[("x-api-key", "no-leader")]).await.0, 503);
+    assert_eq!(ask(&[("x-api-key", "wrong")]).await.0, 401);
 }
 
 #[actix_web::test]

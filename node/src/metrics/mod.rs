@@ -104,7 +104,7 @@ impl State {
             }
             "/readyz" => refused(ApiError::new(
                 ErrorCode::ServiceUnavailable,
-                format!("the node is {}", self.health.word()),
+                self.health.sentence(),
             )),
             _ => refused(ApiError::not_found("no such endpoint")),
         }

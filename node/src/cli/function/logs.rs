@@ -34,7 +34,11 @@ pub async fn run(app: &mut App, args: LogsArgs) -> Result<(), CliError> {
         return app.out.raw(&answer.body);
     }
     let answer = ask(&client, &name, &args, limit, None, false).await?;
-    let mut records = answer.parse::<LogsResponse>()?.invocations;
+    let answer = answer.parse::<LogsResponse>()?;
+    if let Some(text) = missing(&answer.silent) {
+        app.out.warn(text);
+    }
+    let mut records = answer.invocations;
     records.sort_by(|a, b| a.id.cmp(&b.id));
     if args.wasm_only {
         let lines: Vec<&LogLine> = records.iter().flat_map(|r| &r.wasm_logs).collect();
@@ -59,6 +63,16 @@ pub async fn run(app: &mut App, args: LogsArgs) -> Result<(), CliError> {
     }
     app.out
         .line(format!("\nShowing {} invocation(s)", records.len()))
+}
+
+/// Says which nodes' invocations are not among those that are shown.
+fn missing(silent: &[String]) -> Option<String> {
+    (!silent.is_empty()).then(|| {
+        format!(
+            "these nodes did not answer, their invocations are missing: {}",
+            printable(&silent.join(", "))
+        )
+    })
 }
 
 async fn ask(
@@ -86,6 +100,8 @@ async fn follow(
     let mut cursor = Cursor::default();
     let mut limit = args.limit as usize;
     let mut lost = false;
+    // Said when it changes, not every second.
+    let mut silent = Vec::new();
     loop {
         match ask(client, name, args, limit, cursor.after(), false).await {
             Ok(answer) => {
@@ -93,7 +109,14 @@ async fn follow(
                     app.out.progress("Connected again.");
                     lost = false;
                 }
-                let news = cursor.take(answer.parse::<LogsResponse>()?.invocations, limit);
+                let answer = answer.parse::<LogsResponse>()?;
+                if answer.silent != silent {
+                    silent = answer.silent;
+                    if let Some(text) = missing(&silent) {
+                        app.out.warn(text);
+                    }
+                }
+                let news = cursor.take(answer.invocations, limit);
                 if news.gap {
                     app.out.warn(
                         "invocations come faster than they can be listed; some are not shown",

@@ -25,7 +25,8 @@ struct ActorList {
 }
 
 impl Api {
-    pub(super) fn list_namespaces(&self) -> Result<HttpResponse, ApiError> {
+    pub(super) async fn list_namespaces(&self, call: &Call) -> Result<HttpResponse, ApiError> {
+        self.fresh(call).await?;
         let namespaces = self.platform.meta().namespaces();
         respond::ok(&NamespaceList {
             count: namespaces.len(),
@@ -58,8 +59,9 @@ impl Api {
         message("Namespace deleted")
     }
 
-    pub(super) fn list_keys(&self, call: &Call) -> Result<HttpResponse, ApiError> {
-        let namespace = self.existing(call)?;
+    pub(super) async fn list_keys(&self, call: &Call) -> Result<HttpResponse, ApiError> {
+        self.fresh(call).await?;
+        let namespace = self.existing(call).await?;
         let keys: Vec<KeyInfo> = self
             .platform
             .meta()
@@ -78,7 +80,7 @@ impl Api {
     }
 
     pub(super) async fn create_key(&self, mut call: Call) -> Result<HttpResponse, ApiError> {
-        let namespace = self.existing(&call)?;
+        let namespace = self.existing(&call).await?;
         body::refuse_encoding(call.request.headers())?;
         let body = call.read(JSON_BODY_MAX_BYTES, "the request body").await?;
         // The label is all there is to say, so saying nothing is allowed.
@@ -102,7 +104,7 @@ impl Api {
     }
 
     pub(super) async fn revoke_key(&self, call: &Call) -> Result<HttpResponse, ApiError> {
-        let namespace = self.existing(call)?;
+        let namespace = self.existing(call).await?;
         self.platform
             .revoke_key(&call.request_id, &namespace, call.capture(1))
             .await?;
@@ -110,7 +112,7 @@ impl Api {
     }
 
     pub(super) async fn create_token(&self, call: Call) -> Result<HttpResponse, ApiError> {
-        let namespace = self.existing(&call)?;
+        let namespace = self.existing(&call).await?;
         let asked: CreateTokenRequest = body_of(call, "token").await?;
         let life = asked.expires_in.unwrap_or(TOKEN_LIFE_SECS);
         let token = self.platform.mint_token(
@@ -125,7 +127,8 @@ impl Api {
         )
     }
 
-    pub(super) fn master_key_status(&self) -> Result<HttpResponse, ApiError> {
+    pub(super) async fn master_key_status(&self, call: &Call) -> Result<HttpResponse, ApiError> {
+        self.fresh(call).await?;
         respond::ok(&self.platform.master_key_status())
     }
 
@@ -141,25 +144,31 @@ impl Api {
         })
     }
 
-    /// The namespace that the path names, if there is one.
-    fn existing(&self, call: &Call) -> Result<Namespace, ApiError> {
+    /// The namespace that the path names, if there is one. It may have been made
+    /// on another node a moment ago, so that is made sure before a 404.
+    async fn existing(&self, call: &Call) -> Result<Namespace, ApiError> {
         let namespace = Namespace::parse(call.capture(0))?;
-        match self.platform.meta().namespace(&namespace) {
-            Some(_) => Ok(namespace),
-            None => Err(ApiError::not_found(format!(
+        let there = || self.platform.meta().namespace(&namespace).is_some();
+        if !there() {
+            self.platform.confirm().await?;
+        }
+        if there() {
+            Ok(namespace)
+        } else {
+            Err(ApiError::not_found(format!(
                 "Namespace not found: \"{namespace}\""
-            ))),
+            )))
         }
     }
 }
 
-fn message(text: &str) -> Result<HttpResponse, ApiError> {
+pub(super) fn message(text: &str) -> Result<HttpResponse, ApiError> {
     respond::ok(&Message {
         message: text.to_owned(),
     })
 }
 
-async fn body_of<T: serde::de::DeserializeOwned>(
+pub(super) async fn body_of<T: serde::de::DeserializeOwned>(
     mut call: Call,
     what: &str,
 ) -> Result<T, ApiError> {

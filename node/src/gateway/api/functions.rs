@@ -31,7 +31,8 @@ fn not_found(name: &FunctionName, version: Option<u64>) -> ApiError {
 }
 
 impl Api {
-    pub(super) fn list_functions(&self, call: &Call) -> Result<HttpResponse, ApiError> {
+    pub(super) async fn list_functions(&self, call: &Call) -> Result<HttpResponse, ApiError> {
+        self.fresh(call).await?;
         let functions = self.platform.meta().functions(&call.namespace()?);
         respond::ok(&FunctionList {
             count: functions.len(),
@@ -64,8 +65,9 @@ impl Api {
         )
     }
 
-    pub(super) fn get_function(&self, call: &Call) -> Result<HttpResponse, ApiError> {
+    pub(super) async fn get_function(&self, call: &Call) -> Result<HttpResponse, ApiError> {
         let wanted = FunctionRef::parse(call.capture(0))?;
+        self.fresh(call).await?;
         let found = self
             .platform
             .meta()
@@ -89,8 +91,9 @@ impl Api {
         })
     }
 
-    pub(super) fn versions(&self, call: &Call) -> Result<HttpResponse, ApiError> {
+    pub(super) async fn versions(&self, call: &Call) -> Result<HttpResponse, ApiError> {
         let name = FunctionRef::without_version(call.capture(0))?;
+        self.fresh(call).await?;
         let versions = self
             .platform
             .meta()
@@ -118,8 +121,12 @@ impl Api {
             .await?;
         let (invocations, silent) = (found.records, found.silent);
         // The log of a deleted function stays readable as long as it is kept.
-        if invocations.is_empty() && self.platform.meta().versions(&namespace, &name).is_none() {
-            return Err(not_found(&name, None));
+        let unknown = || self.platform.meta().versions(&namespace, &name).is_none();
+        if invocations.is_empty() && unknown() {
+            self.fresh(call).await?;
+            if unknown() {
+                return Err(not_found(&name, None));
+            }
         }
         let logs: Vec<_> = invocations
             .iter()

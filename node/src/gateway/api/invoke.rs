@@ -3,7 +3,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::HeaderValue;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -22,6 +22,20 @@ use crate::gateway::path::{self, FunctionRef};
 use crate::gateway::respond;
 use crate::gateway::routes::Endpoint;
 
+/// Header with the name of the node that ran the function.
+const X_ORAMA_NODE: HeaderName = HeaderName::from_static("x-orama-node");
+/// Header by which a client says that running the request twice does no harm.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Whether the client gave a key. Its value is the function's business: the
+/// platform remembers no answers, it only may run the request a second time
+/// when the node that ran it is lost.
+fn is_repeatable(headers: &HeaderMap) -> bool {
+    headers
+        .get(IDEMPOTENCY_KEY)
+        .is_some_and(|key| !key.is_empty())
+}
+
 impl Api {
     pub(super) async fn invoke(&self, mut call: Call) -> Result<HttpResponse, ApiError> {
         let target = match target(&call) {
@@ -36,18 +50,20 @@ impl Api {
             0..=body::UNCOUNTED_BYTES => None,
             size => {
                 // Room for large bodies is for those who may send one.
-                if let Err(error) = self.platform.may_invoke(
+                let allowed = self.platform.may_invoke(
                     &call.principal,
                     &namespace,
                     &function.name,
                     function.version,
-                ) {
+                );
+                if let Err(error) = allowed.await {
                     body::drain(&mut call.body).await;
                     return Err(error);
                 }
                 Some(self.bodies.take(size).await?)
             }
         };
+        let repeatable = is_repeatable(call.request.headers());
         let input = call.read(INVOKE_BODY_MAX_BYTES, "the request body").await?;
         let completed = self
             .platform
@@ -59,7 +75,7 @@ impl Api {
                 principal: call.principal,
                 trigger: Trigger::Http,
                 input,
-                repeatable: false,
+                repeatable,
             })
             .await?;
         let mut response = answer(completed.output, completed.duration_ms, &call.request_id)?;
@@ -67,6 +83,10 @@ impl Api {
             respond::X_DURATION_MS,
             HeaderValue::from(completed.duration_ms),
         );
+        // A name that is no header value is left out: the answer matters more.
+        if let Ok(node) = HeaderValue::from_bytes(completed.node.as_bytes()) {
+            response.headers_mut().insert(X_ORAMA_NODE, node);
+        }
         Ok(response)
     }
 }
@@ -168,6 +188,16 @@ mod tests {
             assert!(body.output.contains('\u{fffd}'));
             assert_eq!(body.output_base64, Some(STANDARD.encode(output)));
         }
+    }
+
+    #[test]
+    fn an_idempotency_key_makes_a_request_repeatable() {
+        let mut headers = HeaderMap::new();
+        assert!(!is_repeatable(&headers));
+        headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static(""));
+        assert!(!is_repeatable(&headers));
+        headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static("order-17"));
+        assert!(is_repeatable(&headers));
     }
 
     #[actix_web::test]

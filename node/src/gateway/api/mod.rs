@@ -1,6 +1,8 @@
 //! What each endpoint does, once the front has let a call through.
 
 mod admin;
+mod cluster;
+mod fresh;
 mod functions;
 mod identity;
 mod invoke;
@@ -51,34 +53,45 @@ impl Backend for Api {
         self.platform.authenticate(credential)
     }
 
+    async fn authenticate_confirmed(&self, credential: &str) -> Result<Principal, ApiError> {
+        self.platform.authenticate_confirmed(credential).await
+    }
+
     async fn call(&self, call: Call) -> Result<HttpResponse, ApiError> {
         match call.endpoint {
             Endpoint::Invoke | Endpoint::InvokeIn => self.invoke(call).await,
 
-            Endpoint::ListFunctions => self.list_functions(&call),
+            Endpoint::ListFunctions => self.list_functions(&call).await,
             Endpoint::Deploy => self.deploy(call).await,
-            Endpoint::GetFunction => self.get_function(&call),
+            Endpoint::GetFunction => self.get_function(&call).await,
             Endpoint::DeleteFunction => self.delete_function(&call).await,
-            Endpoint::Versions => self.versions(&call),
+            Endpoint::Versions => self.versions(&call).await,
             Endpoint::Logs => self.logs(&call).await,
             Endpoint::Enable => self.set_enabled(&call, true).await,
             Endpoint::Disable => self.set_enabled(&call, false).await,
             Endpoint::Rollback => self.rollback(call).await,
 
-            Endpoint::ListSecrets => self.list_secrets(&call),
+            Endpoint::ListSecrets => self.list_secrets(&call).await,
             Endpoint::SetSecret => self.set_secret(call).await,
             Endpoint::DeleteSecret => self.delete_secret(&call).await,
 
-            Endpoint::ListNamespaces => self.list_namespaces(),
+            Endpoint::ListNamespaces => self.list_namespaces(&call).await,
             Endpoint::CreateNamespace => self.create_namespace(call).await,
             Endpoint::DeleteNamespace => self.delete_namespace(&call).await,
-            Endpoint::ListKeys => self.list_keys(&call),
+            Endpoint::ListKeys => self.list_keys(&call).await,
             Endpoint::CreateKey => self.create_key(call).await,
             Endpoint::RevokeKey => self.revoke_key(&call).await,
             Endpoint::CreateToken => self.create_token(call).await,
-            Endpoint::MasterKeyStatus => self.master_key_status(),
+            Endpoint::MasterKeyStatus => self.master_key_status(&call).await,
             Endpoint::RotateMasterKey => self.rotate_master_key(&call).await,
             Endpoint::Actors => self.actors().await,
+
+            Endpoint::ClusterStatus => self.cluster_status().await,
+            Endpoint::DrainNode => self.drain_node(call).await,
+            Endpoint::RemoveNode => self.remove_node(&call).await,
+            Endpoint::TransferGroup => self.transfer_group(call).await,
+            Endpoint::GetRegister => self.get_register(&call).await,
+            Endpoint::SetRegister => self.set_register(call).await,
 
             Endpoint::WhoAmI => self.who_am_i(&call),
             Endpoint::IssueToken => self.issue_token(&call),

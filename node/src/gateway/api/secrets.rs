@@ -20,7 +20,8 @@ struct SecretAnswer<'a> {
 }
 
 impl Api {
-    pub(super) fn list_secrets(&self, call: &Call) -> Result<HttpResponse, ApiError> {
+    pub(super) async fn list_secrets(&self, call: &Call) -> Result<HttpResponse, ApiError> {
+        self.fresh(call).await?;
         let names = self.platform.meta().secrets(&call.namespace()?);
         respond::ok(&SecretList {
             count: names.len(),

@@ -1,7 +1,8 @@
 //! `/health`, `/v1/version`, `/v1/status`: public, and cheap enough for probes.
 
 use actix_web::HttpResponse;
-use orama_proto::{ApiError, ErrorCode, Timestamp};
+use orama_cluster::Cluster;
+use orama_proto::{ApiError, ErrorCode, NodeId, Timestamp};
 use serde::Serialize;
 
 use super::Api;
@@ -20,6 +21,38 @@ pub struct NodeFacts {
 struct HealthBody {
     status: &'static str,
     server: ServerBody,
+    /// Absent on a node without a mesh.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<ClusterBody>,
+}
+
+/// How much of its cluster this node has contact with, itself included.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct ClusterBody {
+    members: usize,
+    linked: usize,
+    /// Whether the linked ones are a majority of those who decide: without one
+    /// nothing can be changed here, and invocations go on.
+    majority: bool,
+}
+
+impl ClusterBody {
+    fn of(cluster: &Cluster) -> Option<Self> {
+        cluster.mesh()?;
+        let own = cluster.node_id();
+        let linked: Vec<NodeId> = cluster.linked().iter().map(|m| m.id).collect();
+        let voters = cluster.voters();
+        let here = |id: &NodeId| *id == own || linked.contains(id);
+        Some(Self {
+            members: cluster.others().len() + 1,
+            linked: linked.len() + 1,
+            majority: is_majority(voters.iter().filter(|id| here(id)).count(), voters.len()),
+        })
+    }
+}
+
+fn is_majority(part: usize, whole: usize) -> bool {
+    part > whole / 2
 }
 
 #[derive(Serialize)]
@@ -55,12 +88,21 @@ impl Api {
 
     pub(super) fn health(&self) -> Result<HttpResponse, ApiError> {
         if !self.health.is_ready() {
-            let message = format!("the node is {}", self.health.word());
+            let message = self.health.sentence();
             return Err(ApiError::new(ErrorCode::ServiceUnavailable, message).after(5.0));
         }
+        let cluster = ClusterBody::of(self.platform.cluster());
+        // Still 200: cut off from a majority, the node runs functions as before,
+        // and taking it out of a balancer would only make things worse.
+        let degraded = cluster.as_ref().is_some_and(|c| !c.majority);
         respond::ok(&HealthBody {
-            status: self.health.word(),
+            status: if degraded {
+                "degraded"
+            } else {
+                self.health.word()
+            },
             server: self.server(),
+            cluster,
         })
     }
 
@@ -79,5 +121,18 @@ impl Api {
             started_at: self.health.started_at(),
             uptime: self.health.uptime(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_majority;
+
+    #[test]
+    fn half_is_no_majority() {
+        for (part, whole, majority) in [(1, 1, true), (1, 2, false), (2, 3, true), (2, 4, false)] {
+            assert_eq!(is_majority(part, whole), majority, "{part} of {whole}");
+        }
+        assert!(!is_majority(0, 0));
     }
 }

@@ -1,30 +1,70 @@
 //! Which version an invocation means, and whether the caller may have it (CONTRACT 2.5).
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use orama_cluster::MetaStore;
 use orama_proto::function::{FunctionSpec, FunctionVersion};
 use orama_proto::invocation::Principal;
 use orama_proto::{ApiError, ErrorCode, FunctionName, Namespace};
 
+use crate::runtime::BoxFuture;
+
+/// The functions of the cluster as this node knows them.
+pub(crate) trait Catalog: Send + Sync + 'static {
+    /// See [`MetaStore::resolve`].
+    fn resolve(
+        &self,
+        namespace: &Namespace,
+        name: &FunctionName,
+        version: Option<u64>,
+    ) -> Option<Arc<FunctionVersion>>;
+
+    /// Whether there is such a version that is not deleted, active or not.
+    fn exists(&self, namespace: &Namespace, name: &FunctionName, version: Option<u64>) -> bool;
+
+    /// See [`MetaStore::confirm`]; the text is for the log.
+    fn confirm(&self, deadline: Instant) -> BoxFuture<'_, Result<(), String>>;
+}
+
+impl Catalog for MetaStore {
+    fn resolve(
+        &self,
+        namespace: &Namespace,
+        name: &FunctionName,
+        version: Option<u64>,
+    ) -> Option<Arc<FunctionVersion>> {
+        Self::resolve(self, namespace, name, version)
+    }
+
+    fn exists(&self, namespace: &Namespace, name: &FunctionName, version: Option<u64>) -> bool {
+        self.function(namespace, name, version).is_some()
+    }
+
+    fn confirm(&self, deadline: Instant) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            Self::confirm(self, deadline)
+                .await
+                .map_err(|error| error.to_string())
+        })
+    }
+}
+
 /// The version to run.
 ///
 /// # Errors
 /// `NOT_FOUND`, which names function and version and says when it is disabled.
 pub(super) fn resolve(
-    meta: &MetaStore,
+    catalog: &dyn Catalog,
     namespace: &Namespace,
     name: &FunctionName,
     version: Option<u64>,
 ) -> Result<Arc<FunctionVersion>, ApiError> {
     // Version 0 means the latest (CONTRACT 2.3).
     let version = version.filter(|v| *v != 0);
-    meta.resolve(namespace, name, version).ok_or_else(|| {
-        missing(
-            name,
-            version,
-            meta.function(namespace, name, version).is_some(),
-        )
+    catalog.resolve(namespace, name, version).ok_or_else(|| {
+        let disabled = catalog.exists(namespace, name, version);
+        missing(name, version, disabled)
     })
 }
 
