@@ -3,5 +3,6 @@
 
 mod cluster;
 mod functions;
+mod routing;
 mod secrets;
 mod support;

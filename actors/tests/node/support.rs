@@ -198,6 +198,13 @@ impl Node {
         self.platform.logs(query).await.unwrap()
     }
 
+    /// The value of a gauge without labels.
+    pub fn gauge(&self, name: &str) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|f| f.name() == name).unwrap();
+        family.get_metric()[0].get_gauge().get_value()
+    }
+
     /// The value of a counter, summed over its labels that contain `label`.
     pub fn counter(&self, name: &str, label: &str) -> f64 {
         let families = self.registry.gather();
