@@ -11,8 +11,8 @@ use super::layers::{Found, Layers};
 use super::settings::{Mode, number};
 use super::{CLUSTER_SECRET, ConfigError, Environment, secrets};
 
-/// Most values of a repeatable setting.
-const LIST_MAX: usize = 64;
+/// Most values of a repeatable setting; a member has no more addresses either.
+const LIST_MAX: usize = 16;
 /// Most nodes that a new cluster may wait for.
 const EXPECT_MAX: usize = 64;
 

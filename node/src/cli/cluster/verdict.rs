@@ -22,7 +22,7 @@ impl Verdict {
         let silent: Vec<&ClusterNode> = nodes.iter().filter(|n| unreachable(status, n)).collect();
         let answering = nodes.len() - silent.len();
         let mut problems = Vec::new();
-        problems.extend(leaderless(&status.groups));
+        problems.extend(leaderless(status));
         if !silent.is_empty() {
             problems.push(format!(
                 "{answering} of {} nodes answer: {} cannot be reached",
@@ -75,11 +75,22 @@ impl Verdict {
     }
 }
 
+/// Whether a group has a leader, and one that answers: who was the leader of a
+/// node that is cut off is the last thing that node heard.
+fn is_led(status: &ClusterStatus, group: &ClusterGroup) -> bool {
+    let Some(leader) = &group.leader else {
+        return false;
+    };
+    let node = status.nodes.iter().find(|n| n.id == *leader);
+    node.is_none_or(|n| !unreachable(status, n))
+}
+
 /// Groups nobody leads: nothing can be changed in them. `meta` is the worst.
-fn leaderless(groups: &[ClusterGroup]) -> Option<String> {
-    let without: Vec<&str> = groups
+fn leaderless(status: &ClusterStatus) -> Option<String> {
+    let without: Vec<&str> = status
+        .groups
         .iter()
-        .filter(|g| g.leader.is_none())
+        .filter(|g| !is_led(status, g))
         .map(|g| g.name.as_str())
         .collect();
     if without.contains(&"meta") {
@@ -107,7 +118,7 @@ fn thin(status: &ClusterStatus) -> Option<String> {
     let at_the_edge: Vec<&str> = status
         .groups
         .iter()
-        .filter(|g| g.leader.is_some() && g.voters.len() > 1)
+        .filter(|g| is_led(status, g) && g.voters.len() > 1)
         .filter(|g| {
             let alive = g.voters.iter().filter(alive).count();
             alive < g.voters.len() && alive <= g.voters.len() / 2 + 1

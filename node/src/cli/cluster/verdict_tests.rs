@@ -61,6 +61,7 @@ fn all_is_well() {
 #[test]
 fn a_lost_leader_is_worse_than_a_lost_node() {
     let mut status = three();
+    status.groups[2].leader = status.groups[1].leader.clone();
     status.nodes[2].state = "unreachable".into();
     assert_eq!(
         lines(&status),
@@ -78,10 +79,12 @@ fn a_lost_leader_is_worse_than_a_lost_node() {
     );
     status.groups[0].leader = None;
     assert!(lines(&status)[0].starts_with("PROBLEM: the metadata has no leader"));
-    // A node that is only silent counts the same.
+    // A leader that does not answer is none; a node that is silent does not answer.
     let mut status = three();
     status.silent = vec!["n2".into()];
-    assert!(lines(&status)[0].contains("n2 cannot be reached"));
+    let lines = lines(&status);
+    assert_eq!(lines[0], "PROBLEM: group data-1 has no leader.");
+    assert!(lines[1].contains("n2 cannot be reached"), "{lines:?}");
 }
 
 #[test]
