@@ -10,6 +10,7 @@
 mod check;
 pub mod cli;
 mod client;
+pub mod cluster;
 pub mod guests;
 pub mod history;
 mod node;
@@ -19,7 +20,7 @@ mod rng;
 pub use check::{await_record, await_records, expect_failure, expect_success};
 pub use cli::Orama;
 pub use client::{Deploy, Reply, Tenant, http_client};
-pub use node::{Node, NodeBuilder, Refusal, master_key, orama_binary, target_dir};
+pub use node::{Gateway, Node, NodeBuilder, Refusal, master_key, orama_binary, target_dir};
 pub use rng::Rng;
 
 /// Seed of a randomised test: `ORAMA_TEST_SEED`, else drawn and printed, so
