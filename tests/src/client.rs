@@ -36,7 +36,7 @@ pub(crate) async fn send(request: reqwest::RequestBuilder) -> Reply {
         .unwrap_or_else(|e| panic!("no answer: {e:?}"))
 }
 
-async fn try_send(request: reqwest::RequestBuilder) -> Result<Reply, reqwest::Error> {
+pub(crate) async fn try_send(request: reqwest::RequestBuilder) -> Result<Reply, reqwest::Error> {
     let answer = request.send().await?;
     Ok(Reply {
         status: answer.status().as_u16(),

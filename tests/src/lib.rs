@@ -10,7 +10,9 @@
 mod check;
 pub mod cli;
 mod client;
+pub mod cluster;
 pub mod guests;
+pub mod history;
 mod node;
 pub mod raw;
 mod rng;
@@ -18,17 +20,17 @@ mod rng;
 pub use check::{await_record, await_records, expect_failure, expect_success};
 pub use cli::Orama;
 pub use client::{Deploy, Reply, Tenant, http_client};
-pub use node::{Node, NodeBuilder, Refusal, master_key, orama_binary, target_dir};
+pub use node::{Gateway, Node, NodeBuilder, Refusal, master_key, orama_binary, target_dir};
 pub use rng::Rng;
 
-/// Seed of a randomised test: `ORAMA_SEED`, else drawn and printed, so that a
-/// failure can be played again.
+/// Seed of a randomised test: `ORAMA_TEST_SEED`, else drawn and printed, so
+/// that a failure can be played again.
 pub fn seed() -> u64 {
-    let seed = std::env::var("ORAMA_SEED")
+    let seed = std::env::var("ORAMA_TEST_SEED")
         .ok()
-        .map(|text| text.parse().expect("ORAMA_SEED must be a number"))
+        .map(|text| text.parse().expect("ORAMA_TEST_SEED must be a number"))
         .unwrap_or_else(|| getrandom::u64().expect("the system's random source"));
-    println!("seed: ORAMA_SEED={seed}");
+    println!("seed: ORAMA_TEST_SEED={seed}");
     seed
 }
 

@@ -70,6 +70,8 @@ pub struct NodeBuilder {
     args: Vec<String>,
     ready_within: Duration,
     allowed: Vec<String>,
+    wrapper: Vec<String>,
+    host: String,
 }
 
 impl Default for NodeBuilder {
@@ -84,6 +86,8 @@ impl Default for NodeBuilder {
             args: Vec::new(),
             ready_within: READY_WITHIN,
             allowed: Vec::new(),
+            wrapper: Vec::new(),
+            host: "127.0.0.1".into(),
         }
     }
 }
@@ -111,6 +115,22 @@ impl NodeBuilder {
     /// Takes an environment variable away.
     pub fn without_env(mut self, name: &str) -> Self {
         self.env.push((name.into(), None));
+        self
+    }
+    /// A program, with its arguments, that replaces itself with the node: what it
+    /// does to itself before, such as entering a namespace, holds for the node.
+    pub fn wrapper(mut self, program: Vec<String>) -> Self {
+        self.wrapper = program;
+        self
+    }
+    /// The address on which the gateway and the metrics listen.
+    pub fn host(mut self, host: &str) -> Self {
+        self.host = host.into();
+        self
+    }
+    /// Replaces all command line arguments that were added.
+    pub fn args(mut self, args: Vec<String>) -> Self {
+        self.args = args;
         self
     }
     /// Adds a command line argument.
@@ -142,6 +162,12 @@ impl NodeBuilder {
 
     /// Starts the node; answers why when it ends before it is ready.
     pub async fn try_start(self) -> Result<Node, Refusal> {
+        let mut node = self.prepare();
+        node.launch().await.map(|_| node)
+    }
+
+    /// A node that is not started yet.
+    pub fn prepare(self) -> Node {
         let home = tempfile::Builder::new()
             .prefix("orama-test-")
             .tempdir()
@@ -150,19 +176,34 @@ impl NodeBuilder {
             .data_dir
             .clone()
             .unwrap_or_else(|| home.path().join("data"));
-        let mut node = Node {
+        Node {
             allowed: Mutex::new(self.allowed.clone()),
             builder: self,
             home,
             data_dir,
             child: None,
             starts: 0,
+            began: Instant::now(),
             base: Arc::new(Mutex::new(String::new())),
             metrics: String::new(),
             refused: Vec::new(),
             http: http_client(),
-        };
-        node.launch().await.map(|_| node)
+        }
+    }
+}
+
+/// The administrator's way to a node. Cheap to clone; follows it over restarts.
+#[derive(Clone)]
+pub struct Gateway {
+    base: Arc<Mutex<String>>,
+    http: reqwest::Client,
+}
+
+impl Gateway {
+    /// A request, not yet sent.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let url = format!("{}{path}", self.base.lock());
+        self.http.request(method, url).bearer_auth(ADMIN_TOKEN)
     }
 }
 
@@ -174,6 +215,7 @@ pub struct Node {
     data_dir: PathBuf,
     child: Option<Child>,
     starts: usize,
+    began: Instant,
     base: Arc<Mutex<String>>,
     metrics: String,
     allowed: Mutex<Vec<String>>,
@@ -244,16 +286,20 @@ impl Node {
 
     /// The command that starts a node with these settings.
     fn command(&self) -> Command {
-        let mut command = Command::new(orama_binary());
+        let mut words = self.builder.wrapper.iter();
+        let mut command = match words.next() {
+            Some(program) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(orama_binary());
+                command
+            }
+            None => Command::new(orama_binary()),
+        };
+        let any_port = format!("{}:0", self.builder.host);
         command
             .args(["node", "run", "--data-dir"])
             .arg(&self.data_dir)
-            .args([
-                "--http-addr",
-                "127.0.0.1:0",
-                "--metrics-addr",
-                "127.0.0.1:0",
-            ])
+            .args(["--http-addr", &any_port, "--metrics-addr", &any_port])
             .args(&self.builder.args)
             .env("ORAMA_HOME", self.home.path())
             .stdin(Stdio::null());
@@ -267,24 +313,50 @@ impl Node {
     }
 
     async fn launch(&mut self) -> Result<Duration, Refusal> {
+        self.begin();
+        self.await_ready().await
+    }
+
+    /// Starts the process and does not wait for anything.
+    pub fn begin(&mut self) {
         assert!(self.child.is_none(), "the node runs already");
         self.starts += 1;
-        let stdout = self.log_file(self.starts, "stdout");
-        let stderr = self.log_file(self.starts, "stderr");
-        let began = Instant::now();
         let child = self
             .command()
-            .stdout(File::create(&stdout).expect("the node's stdout file"))
-            .stderr(File::create(&stderr).expect("the node's stderr file"))
+            .stdout(
+                File::create(self.log_file(self.starts, "stdout")).expect("the node's stdout file"),
+            )
+            .stderr(
+                File::create(self.log_file(self.starts, "stderr")).expect("the node's stderr file"),
+            )
             .spawn()
             .expect("starting the node");
         self.child = Some(child);
+        self.began = Instant::now();
+    }
+
+    /// The addresses the node has announced on its stdout since its start.
+    fn announced(&self, mark: &str) -> Option<String> {
+        let said = std::fs::read_to_string(self.log_file(self.starts, "stdout")).ok()?;
+        said.lines()
+            .filter_map(|line| line.split_once(mark))
+            .find_map(|(_, rest)| rest.split_whitespace().next().map(str::to_owned))
+            // A line that is still being written has no end yet.
+            .filter(|_| said.ends_with('\n'))
+    }
+    /// The mesh address of this start, once it was announced.
+    pub fn mesh_address(&self) -> Option<String> {
+        self.announced("mesh on ")
+    }
+
+    /// Waits until the process started last is ready; answers how long it took.
+    pub async fn await_ready(&mut self) -> Result<Duration, Refusal> {
         loop {
             let ended = self
                 .child
                 .as_mut()
                 .and_then(|c| c.try_wait().expect("the node's state"));
-            if ended.is_some() || began.elapsed() > self.builder.ready_within {
+            if ended.is_some() || self.began.elapsed() > self.builder.ready_within {
                 if ended.is_none() {
                     self.kill();
                 }
@@ -292,26 +364,17 @@ impl Node {
                 self.refused.push(self.starts);
                 return Err(Refusal {
                     status: ended,
-                    stderr: String::from_utf8_lossy(&std::fs::read(&stderr).unwrap_or_default())
-                        .into_owned(),
+                    stderr: self.log_of(self.starts),
                 });
             }
-            let said = std::fs::read_to_string(&stdout).unwrap_or_default();
-            let address = |mark: &str| {
-                said.lines()
-                    .filter_map(|line| line.split_once(mark))
-                    .find_map(|(_, rest)| rest.split_whitespace().next().map(str::to_owned))
-                    // A line that is still being written has no end yet.
-                    .filter(|_| said.ends_with('\n'))
-            };
             if let (Some(gateway), Some(metrics)) = (
-                address("listening on http://"),
-                address("metrics on http://"),
+                self.announced("listening on http://"),
+                self.announced("metrics on http://"),
             ) {
                 *self.base.lock() = format!("http://{gateway}");
                 self.metrics = format!("http://{metrics}");
                 if self.is_ready().await {
-                    return Ok(began.elapsed());
+                    return Ok(self.began.elapsed());
                 }
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -340,11 +403,26 @@ impl Node {
         }
     }
 
-    /// Sends SIGTERM and does not wait.
-    pub fn terminate(&self) {
+    fn signal(&self, signal: rustix::process::Signal) {
         let child = self.child.as_ref().expect("the node runs");
         let pid = rustix::process::Pid::from_child(child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("SIGTERM");
+        rustix::process::kill_process(pid, signal).expect("sending a signal");
+    }
+    /// Sends SIGTERM and does not wait.
+    pub fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+    /// SIGSTOP: the process stands still and its connections stay open.
+    pub fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+    /// Whether there is a process.
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
     }
 
     /// Waits for the process to end by itself.
@@ -438,6 +516,27 @@ impl Node {
         send(self.http.request(method, url).body(body.into())).await
     }
 
+    /// A namespace that was made elsewhere, through this node.
+    pub fn tenant_of(&self, tenant: &Tenant) -> Tenant {
+        Tenant::new(
+            self.base.clone(),
+            self.http.clone(),
+            &tenant.namespace,
+            &tenant.credential,
+        )
+    }
+    /// A request with the administrator's token, not yet sent; follows the node over restarts.
+    pub fn admin_request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.gateway().request(method, path)
+    }
+    /// The administrator's way to this node, for tasks of their own.
+    pub fn gateway(&self) -> Gateway {
+        Gateway {
+            base: self.base.clone(),
+            http: self.http.clone(),
+        }
+    }
+
     /// Makes a namespace; its key comes with it.
     pub async fn tenant(&self, namespace: &str) -> Tenant {
         let reply = self
@@ -518,7 +617,8 @@ impl Node {
         kib * 1024
     }
 
-    fn log_tail(&self) -> String {
+    /// The end of the log.
+    pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")

@@ -2,7 +2,7 @@
 //! model: what was acknowledged is there after every restart, what was not may
 //! or may not be, and nothing else is.
 //!
-//! `ORAMA_CRASH_ROUNDS` (200) sets the number of kills, `ORAMA_SEED` replays a run.
+//! `ORAMA_CRASH_ROUNDS` (200) sets the number of kills, `ORAMA_TEST_SEED` replays a run.
 
 use std::time::{Duration, Instant};
 
