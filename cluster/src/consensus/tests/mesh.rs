@@ -116,6 +116,8 @@ async fn three_nodes_on_loopback_share_syncs_and_outlive_their_leader() {
     for node in &nodes {
         node.group.confirm(soon(10)).await.unwrap();
         assert_eq!(node.registers.get("after").unwrap(), b"1");
+    }
+    for node in &nodes {
         node.mesh.shutdown().await;
         node.groups.shutdown().await;
     }
