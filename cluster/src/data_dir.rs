@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! LOCK         held exclusively while a process uses the directory; holds its pid
-//! node-id      who this node is: drawn once, never changed
-//! FORMAT       number of the layout; written last, so it vouches for node-id
+//! node-key     the node's key on the mesh, and so who it is: drawn once, never changed
+//! FORMAT       number of the layout; written last, so it vouches for node-key
 //! raft/ state/ snapshots/ blobs/ compiled/ journal.redb    see the methods
 //! ```
 //!
@@ -19,11 +19,14 @@ use std::path::{Path, PathBuf};
 use crate::mesh::NodeKey;
 use orama_proto::NodeId;
 use xxhash_rust::xxh3::xxh3_64;
+use zeroize::Zeroizing;
 
 /// The layout this program reads and writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Longest of the small files that is read: they hold one short line.
 const SMALL_FILE_MAX: u64 = 256;
+/// The file with the node's key.
+const KEY_FILE: &str = "node-key";
 
 /// The data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +72,7 @@ impl DataDirError {
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    key: NodeKey,
     node_id: NodeId,
     /// Its lock goes when the file is closed, by the kernel even after a kill.
     _lock: File,
@@ -83,10 +87,11 @@ impl DataDir {
         make_dir(path).map_err(|e| DataDirError::io(path, e))?;
         warn_when_open_to_others(path);
         let lock = take_lock(path)?;
-        let node_id = read_or_begin(path)?;
+        let key = read_or_begin(path)?;
         let dir = Self {
             path: path.to_owned(),
-            node_id,
+            node_id: key.node_id(),
+            key,
             _lock: lock,
         };
         let raft = dir.path.join("raft");
@@ -106,13 +111,13 @@ impl DataDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
-    /// This node's identity, made with the directory.
+    /// This node's identity: it follows from its key.
     pub fn node_id(&self) -> NodeId {
         self.node_id
     }
     /// This node's key on the mesh, made with the directory.
     pub fn key(&self) -> &NodeKey {
-        todo!()
+        &self.key
     }
     /// The Raft log: a directory of segments.
     pub fn raft_log(&self) -> PathBuf {
@@ -203,9 +208,9 @@ fn take_lock(dir: &Path) -> Result<File, DataDirError> {
 }
 
 /// Answers the identity of an existing directory, or makes a new one of an empty one.
-fn read_or_begin(dir: &Path) -> Result<NodeId, DataDirError> {
+fn read_or_begin(dir: &Path) -> Result<NodeKey, DataDirError> {
     let format_path = dir.join("FORMAT");
-    let id_path = dir.join("node-id");
+    let key_path = dir.join(KEY_FILE);
     let wrong_format = |found: &str| DataDirError::Format {
         path: dir.to_owned(),
         found: found.to_owned(),
@@ -213,7 +218,7 @@ fn read_or_begin(dir: &Path) -> Result<NodeId, DataDirError> {
     };
     match read_small(&format_path) {
         Ok(text) if text.trim() == FORMAT.to_string() => {
-            return read_identity(&id_path).map_err(|e| DataDirError::io(&id_path, e));
+            return read_key(&key_path).map_err(|e| DataDirError::io(&key_path, e));
         }
         Ok(text) => return Err(wrong_format(&format!("{:?}", text.trim()))),
         Err(e) if e.kind() == ErrorKind::NotFound => {}
@@ -224,26 +229,26 @@ fn read_or_begin(dir: &Path) -> Result<NodeId, DataDirError> {
             "none (it holds {stranger:?} and no FORMAT file, so it is no data directory)"
         )));
     }
-    let id = match read_identity(&id_path) {
-        Ok(id) => id,
+    let key = match read_key(&key_path) {
+        Ok(key) => key,
         // Nothing else exists yet, so nobody knows this node: a torn file is drawn again.
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {
-            let id = draw_identity().map_err(|e| DataDirError::io(&id_path, e))?;
-            write_small(dir, "node-id", &identity_line(id))
-                .map_err(|e| DataDirError::io(&id_path, e))?;
-            id
+            let key = draw_key().map_err(|e| DataDirError::io(&key_path, e))?;
+            write_small(dir, KEY_FILE, &key_line(key.expose()))
+                .map_err(|e| DataDirError::io(&key_path, e))?;
+            key
         }
-        Err(e) => return Err(DataDirError::io(&id_path, e)),
+        Err(e) => return Err(DataDirError::io(&key_path, e)),
     };
     write_small(dir, "FORMAT", &format!("{FORMAT}\n"))
         .map_err(|e| DataDirError::io(&format_path, e))?;
-    Ok(id)
+    Ok(key)
 }
 
 /// A file that no interrupted start of ours explains. Hidden ones and
 /// `lost+found` belong to the file system and are nobody's data.
 fn first_stranger(dir: &Path) -> io::Result<Option<String>> {
-    const OURS: [&str; 4] = ["LOCK", "node-id", "node-id.new", "FORMAT.new"];
+    const OURS: [&str; 4] = ["LOCK", KEY_FILE, "node-key.new", "FORMAT.new"];
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if !OURS.contains(&name.as_str()) && name != "lost+found" && !name.starts_with('.') {
@@ -253,32 +258,49 @@ fn first_stranger(dir: &Path) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-fn draw_identity() -> io::Result<NodeId> {
+fn draw_key() -> io::Result<NodeKey> {
     loop {
-        let id = getrandom::u64().map_err(io::Error::other)?;
+        let key = NodeKey::generate()?;
         // Zero reads as "no node" in places; one draw in 2^64 is thrown away.
-        if id != 0 {
-            return Ok(NodeId(id));
+        if key.node_id() != NodeId(0) {
+            return Ok(key);
         }
     }
 }
 
-fn identity_line(id: NodeId) -> String {
-    format!("{id} {:016x}\n", xxh3_64(&id.0.to_be_bytes()))
+/// The key in hexadecimal digits, and a checksum that guards against rot.
+fn key_line(seed: &[u8; 32]) -> Zeroizing<String> {
+    // Reserved at once: a string that grows leaves copies behind.
+    let mut line = Zeroizing::new(String::with_capacity(2 * seed.len() + 18));
+    for byte in seed {
+        for digit in [byte >> 4, byte & 15] {
+            line.push(char::from_digit(digit.into(), 16).unwrap_or('0'));
+        }
+    }
+    line.push_str(&format!(" {:016x}\n", xxh3_64(seed)));
+    line
 }
 
-fn read_identity(path: &Path) -> io::Result<NodeId> {
-    let text = read_small(path)?;
-    text.split_whitespace()
-        .next()
-        .and_then(|id| u64::from_str_radix(id, 16).ok())
-        .map(NodeId)
-        .filter(|id| id.0 != 0 && text == identity_line(*id))
-        .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "the node's identity is damaged"))
+fn read_key(path: &Path) -> io::Result<NodeKey> {
+    let text = Zeroizing::new(read_small(path)?);
+    let damaged = || io::Error::new(ErrorKind::InvalidData, "the node's key is damaged");
+    let mut seed = Zeroizing::new([0; 32]);
+    let digits = text.as_bytes().get(..64).ok_or_else(damaged)?;
+    for (byte, pair) in seed.iter_mut().zip(digits.chunks_exact(2)) {
+        for digit in pair {
+            let digit = char::from(*digit).to_digit(16).ok_or_else(damaged)?;
+            *byte = *byte << 4 | u8::try_from(digit).map_err(|_| damaged())?;
+        }
+    }
+    if *text != *key_line(&seed) {
+        return Err(damaged());
+    }
+    Ok(NodeKey::from_bytes(seed))
 }
 
 fn read_small(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
+    // Reserved at once: the key passes through here.
+    let mut text = String::with_capacity(SMALL_FILE_MAX as usize);
     File::open(path)?
         .take(SMALL_FILE_MAX)
         .read_to_string(&mut text)?;
@@ -314,7 +336,9 @@ mod tests {
         let path = temp.path().join("a/b");
         let first = DataDir::open(&path).unwrap();
         let id = first.node_id();
-        assert_ne!(id.0, 0);
+        assert_eq!(id, first.key().node_id());
+        let shown = format!("{first:?}");
+        assert!(shown.contains("NodeKey(..)"), "{shown}");
         assert_eq!(mode(&temp.path().join("a")), 0o700);
         for dir in [
             path.clone(),
@@ -326,7 +350,7 @@ mod tests {
         ] {
             assert_eq!(mode(&dir), 0o700, "{dir:?}");
         }
-        assert_eq!(mode(&path.join("node-id")), 0o600);
+        assert_eq!(mode(&path.join("node-key")), 0o600);
         drop(first);
         assert_eq!(DataDir::open(&path).unwrap().node_id(), id);
         let other = DataDir::open(&temp.path().join("other")).unwrap();
@@ -355,11 +379,11 @@ mod tests {
     fn an_unknown_format_is_refused_and_left_alone() {
         let temp = tempfile::tempdir().unwrap();
         drop(DataDir::open(temp.path()).unwrap());
-        for found in ["2\n", "", "one"] {
+        for found in ["1\n", "3\n", "", "one"] {
             fs::write(temp.path().join("FORMAT"), found).unwrap();
             let error = DataDir::open(temp.path()).unwrap_err();
             assert!(
-                matches!(&error, DataDirError::Format { known: 1, .. }),
+                matches!(&error, DataDirError::Format { known: 2, .. }),
                 "{error:?}"
             );
             assert_eq!(
@@ -375,7 +399,7 @@ mod tests {
         fs::write(temp.path().join("thesis.tex"), "x").unwrap();
         let error = DataDir::open(temp.path()).unwrap_err().to_string();
         assert!(error.contains("thesis.tex"), "{error}");
-        assert!(!temp.path().join("node-id").exists());
+        assert!(!temp.path().join("node-key").exists());
     }
 
     #[test]
@@ -390,8 +414,8 @@ mod tests {
     fn an_interrupted_creation_is_taken_up() {
         let temp = tempfile::tempdir().unwrap();
         // Died while writing the identity, then before FORMAT.
-        fs::write(temp.path().join("node-id.new"), "12").unwrap();
-        fs::write(temp.path().join("node-id"), "12").unwrap();
+        fs::write(temp.path().join("node-key.new"), "12").unwrap();
+        fs::write(temp.path().join("node-key"), "12").unwrap();
         let id = DataDir::open(temp.path()).unwrap().node_id();
         fs::remove_file(temp.path().join("FORMAT")).unwrap();
         for sub in ["raft", "state", "snapshots", "blobs", "compiled"] {
@@ -404,17 +428,17 @@ mod tests {
     fn a_lost_or_damaged_identity_is_refused() {
         let temp = tempfile::tempdir().unwrap();
         drop(DataDir::open(temp.path()).unwrap());
-        let file = temp.path().join("node-id");
+        let file = temp.path().join("node-key");
         let good = fs::read_to_string(&file).unwrap();
         let flipped = if good.starts_with('a') { "b" } else { "a" }.to_owned() + &good[1..];
         for bad in [flipped.as_str(), "", &good[..20]] {
             fs::write(&file, bad).unwrap();
             let error = DataDir::open(temp.path()).unwrap_err().to_string();
-            assert!(error.contains("node-id"), "{error}");
+            assert!(error.contains("node-key"), "{error}");
         }
         fs::remove_file(&file).unwrap();
         let error = DataDir::open(temp.path()).unwrap_err().to_string();
-        assert!(error.contains("node-id"), "{error}");
+        assert!(error.contains("node-key"), "{error}");
         assert!(!file.exists());
     }
 

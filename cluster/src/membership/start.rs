@@ -20,7 +20,7 @@ use super::{controller, join, links, replicas};
 use crate::DataDir;
 use crate::consensus::{self, Begin, GroupOptions, Groups, OpenFault, Paths, StorageFault};
 use crate::data::DataGroups;
-use crate::mesh::{Mesh, MeshError, MeshOptions, Service};
+use crate::mesh::{Mesh, MeshError, MeshOptions, NodeKey, Service};
 use crate::meta::{ConfirmError, MetaMachine, MetaStore};
 
 /// One try to confirm that the metadata is up to date.
@@ -108,26 +108,54 @@ impl Opened {
     }
 }
 
+/// Where a node lives, and who it is.
+pub(super) struct Home {
+    pub(super) paths: Paths,
+    pub(super) node: NodeId,
+    /// Needed by a node with a mesh.
+    pub(super) key: Option<NodeKey>,
+}
+
 /// See [`Cluster::start`].
 pub(super) async fn start(
     dir: &DataDir,
     options: ClusterOptions,
     registry: &prometheus::Registry,
 ) -> Result<Cluster, ClusterError> {
+    let home = Home {
+        paths: Paths {
+            log: dir.raft_log(),
+            state: dir.state(),
+            snapshots: dir.snapshots(),
+        },
+        node: dir.node_id(),
+        key: options.links.is_some().then(|| dir.key().clone()),
+    };
+    start_in(home, options, registry).await
+}
+
+/// The same without a data directory's lock and key file.
+pub(super) async fn start_in(
+    home: Home,
+    options: ClusterOptions,
+    registry: &prometheus::Registry,
+) -> Result<Cluster, ClusterError> {
+    let Home { paths, node, key } = home;
     check(&options)?;
     let metered = |e: prometheus::Error| ClusterError::Mesh(MeshError::Metrics(e));
     let metrics = Metrics::register(registry).map_err(metered)?;
     let consensus = consensus::Metrics::register(registry).map_err(metered)?;
-    let paths = Paths {
-        log: dir.raft_log(),
-        state: dir.state(),
-        snapshots: dir.snapshots(),
-    };
-    let mesh = match &options.links {
-        None => None,
-        Some(links) => {
+    let mesh = match (&options.links, key) {
+        (None, _) => None,
+        (Some(_), None) => return Err(ClusterError::Settings("the node has no key".into())),
+        (Some(links), Some(key)) => {
+            if key.node_id() != node {
+                return Err(ClusterError::Settings(
+                    "the key on disk is another node's".into(),
+                ));
+            }
             let options = MeshOptions {
-                key: dir.key().clone(),
+                key,
                 name: options.name.clone(),
                 version: options.version.clone(),
                 listen: links.listen.clone(),
@@ -137,7 +165,6 @@ pub(super) async fn start(
             Some(Mesh::start(options, registry).await?)
         }
     };
-    let node = dir.node_id();
     let groups = Groups::open(&paths, node, mesh.clone(), consensus).await;
     let groups = match groups {
         Ok(groups) => groups,

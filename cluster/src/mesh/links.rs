@@ -126,18 +126,6 @@ impl Links {
         self.best(node).is_some()
     }
 
-    /// Introduced links of a node other than the one that calls go out on.
-    pub(super) fn surplus(&self, node: NodeId) -> Vec<Arc<Link>> {
-        let Some(best) = self.best(node) else {
-            return Vec::new();
-        };
-        let table = self.table.read();
-        let same = table.linked.get(&node).into_iter().flatten();
-        same.filter(|link| link.connection != best.connection && !link.has_ended())
-            .cloned()
-            .collect()
-    }
-
     /// Every connection of a node, or of all.
     pub(super) fn of(&self, node: Option<NodeId>) -> Vec<Arc<Link>> {
         let table = self.table.read();

@@ -18,17 +18,23 @@ const SILENCE: Duration = Duration::from_secs(15);
 
 pub(super) struct Watched<S> {
     socket: S,
+    silence: Duration,
     read_at: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(socket: S) -> Self {
+        Self::with(socket, SILENCE)
+    }
+
+    fn with(socket: S, silence: Duration) -> Self {
         let read_at = Instant::now();
         Self {
             socket,
+            silence,
             read_at,
-            timer: Box::pin(tokio::time::sleep_until(read_at + SILENCE)),
+            timer: Box::pin(tokio::time::sleep_until(read_at + silence)),
         }
     }
 
@@ -36,7 +42,7 @@ impl<S> Watched<S> {
     /// it fires, so that a busy socket pays for it once in a while.
     fn check<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         while self.timer.as_mut().poll(cx).is_ready() {
-            let until = self.read_at + SILENCE;
+            let until = self.read_at + self.silence;
             if until <= Instant::now() {
                 return Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::TimedOut,
@@ -141,20 +147,22 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn silence_ends_reads_and_writes() {
+        let silence = Duration::from_millis(400);
         let (near, mut far) = tokio::io::duplex(8);
-        let mut near = Watched::new(Pipe(near));
+        let mut near = Watched::with(Pipe(near), silence);
         let start = Instant::now();
         let mut byte = [0];
-        for _ in 0..4 {
-            tokio::time::sleep(SILENCE / 2).await;
+        // What is heard now and then keeps it alive, longer than one silence.
+        for _ in 0..8 {
+            tokio::time::sleep(silence / 4).await;
             far.write_all(&[1]).await.unwrap();
             near.read_exact(&mut byte).await.unwrap();
         }
         let error = near.read_exact(&mut byte).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(start.elapsed() >= 3 * SILENCE);
+        assert!(start.elapsed() >= 3 * silence);
         // Nobody reads: the pipe is full, and the write does not wait for ever either.
         let error = near.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

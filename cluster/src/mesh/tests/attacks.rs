@@ -1,0 +1,1 @@
+//! Strangers and members that break the rules.
