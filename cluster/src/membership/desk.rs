@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use orama_proto::NodeId;
+use orama_proto::{NodeId, limits};
 use parking_lot::Mutex;
 
 use super::core::Core;
@@ -63,6 +63,18 @@ impl Desk {
         }
     }
 
+    fn linked(&self) -> Vec<Known> {
+        let peers = self.mesh.peers();
+        peers
+            .into_iter()
+            .take(limits::MEMBERS_MAX)
+            .map(|peer| Known {
+                node: peer.id,
+                addresses: peer.addresses,
+            })
+            .collect()
+    }
+
     fn core(&self) -> Option<Arc<Core>> {
         match &*self.state.lock() {
             State::Member(core) => core.upgrade(),
@@ -112,7 +124,8 @@ impl Desk {
             return Answer::Probe {
                 phase,
                 standing: Standing::Unknown,
-                known: Vec::new(),
+                // New nodes may share one seed only: through it they find each other.
+                known: self.linked(),
             };
         };
         core.learn(known);

@@ -7,12 +7,12 @@
 
 use std::time::{Duration, Instant};
 
-use orama_proto::{ClusterId, NodeId};
+use orama_proto::{ClusterId, NodeId, limits};
 
 use super::core::ask;
 use super::desk::{Desk, State};
 use super::seeker::Seeker;
-use super::wire::{Answer, Ask, Phase};
+use super::wire::{Answer, Ask, Known, Phase};
 use super::{ClusterError, LinkOptions};
 use crate::mesh::Mesh;
 
@@ -165,12 +165,28 @@ async fn look_around(mesh: &Mesh) -> (Option<ClusterId>, Vec<NodeId>, bool) {
             }) => cluster = Some(id),
             Ok(Answer::Probe {
                 phase: Phase::Fresh,
+                known,
                 ..
-            }) => fresh.push(peer.id),
+            }) => {
+                fresh.push(peer.id);
+                meet(mesh, &known);
+            }
             _ => undecided = true,
         }
     }
     (cluster, fresh, undecided)
+}
+
+/// Links this node with those a new node is linked with. All must meet before one
+/// begins: only then does everybody know the smallest.
+fn meet(mesh: &Mesh, known: &[Known]) {
+    let strangers = known
+        .iter()
+        .take(limits::MEMBERS_MAX)
+        .filter(|k| k.node != mesh.node_id() && k.is_sound() && !mesh.linked(k.node));
+    for known in strangers {
+        mesh.keep(known.node, &known.addresses);
+    }
 }
 
 /// Asks the others to back this node, if it is the smallest.

@@ -251,7 +251,12 @@ impl Picture<'_> {
         let (group, now) = groups
             .iter()
             .filter(|(_, p)| p.replicas.contains(full) && !p.replicas.contains(empty))
-            .min_by_key(|(g, _)| (self.groups.get(*g).and_then(|v| v.leader) == Some(*full), **g))?;
+            .min_by_key(|(g, _)| {
+                (
+                    self.groups.get(*g).and_then(|v| v.leader) == Some(*full),
+                    **g,
+                )
+            })?;
         let mut next = now.clone();
         for node in &mut next.replicas {
             if node == full {
