@@ -12,6 +12,10 @@ impl Latencies {
         nanos.sort_unstable();
         Self(nanos)
     }
+    /// The nanoseconds, sorted.
+    pub fn into_nanos(self) -> Vec<u64> {
+        self.0
+    }
     /// How many.
     pub fn len(&self) -> usize {
         self.0.len()

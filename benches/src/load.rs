@@ -33,8 +33,15 @@ impl Request {
     }
     /// POST of a JSON body with a bearer credential.
     pub fn post(path: &str, credential: &str, body: &[u8]) -> Self {
+        Self::send("POST", path, Some(credential), body)
+    }
+    /// Any method with a JSON body, with or without a bearer credential.
+    pub fn send(method: &str, path: &str, credential: Option<&str>, body: &[u8]) -> Self {
+        let credential = credential
+            .map(|credential| format!("Authorization: Bearer {credential}\r\n"))
+            .unwrap_or_default();
         let mut bytes = format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {credential}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{credential}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
         )
         .into_bytes();

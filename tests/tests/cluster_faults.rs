@@ -348,6 +348,41 @@ async fn chaos(net: Net, length: Duration) {
     );
 }
 
+/// The faults are faults: who is cut off is silent, and only between nodes.
+async fn cuts_are_felt(net: Net) {
+    if net == Net::Loopback {
+        return;
+    }
+    let options = Options {
+        net,
+        ..Options::default()
+    };
+    let mut cluster = Cluster::start(NODES, options).await;
+    cluster.converged(THREE, HEALED_WITHIN).await;
+    cluster.isolate(2);
+    for (ask, silent) in [(0, vec!["n3"]), (2, vec!["n1", "n2"])] {
+        let felt = |status: &orama_proto::api::ClusterStatus| {
+            (status.silent != silent).then(|| format!("silent: {:?}", status.silent))
+        };
+        cluster.wait_until(ask, HEALED_WITHIN, felt).await;
+    }
+    cluster.heal();
+    cluster.converged(THREE, HEALED_WITHIN).await;
+    // One way is enough to be silent: no answer comes back.
+    cluster.cut_one_way(1, 0);
+    let felt = |status: &orama_proto::api::ClusterStatus| {
+        (status.silent != ["n2"]).then(|| format!("silent: {:?}", status.silent))
+    };
+    cluster.wait_until(0, HEALED_WITHIN, felt).await;
+    cluster.heal();
+    cluster.converged(THREE, HEALED_WITHIN).await;
+}
+
+#[test]
+fn a_cut_link_is_cut() {
+    in_private_network(cuts_are_felt);
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_stale_is_read() {
     let length = Duration::from_secs(setting("ORAMA_CHAOS_SECS", 0));

@@ -14,20 +14,14 @@ const THREE: Convergence = Convergence {
     voters: 3,
 };
 
-/// Sum of the counters whose name contains all of these words; 0 when there is none.
-async fn counted(node: &Node, words: &[&str]) -> f64 {
+/// Connections that were not admitted, whatever the reason.
+async fn refused(node: &Node) -> f64 {
     let text = node.metrics_text().await;
     text.lines()
-        .filter(|line| line.starts_with("orama_mesh") && words.iter().all(|w| line.contains(w)))
+        .filter(|line| line.starts_with("orama_mesh_admissions_total{"))
+        .filter(|line| !line.contains("\"admitted\""))
         .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
         .sum()
-}
-
-async fn refused(node: &Node) -> f64 {
-    // Every kind of refusal is a label of its own.
-    counted(node, &["refused"]).await
-        + counted(node, &["rejected"]).await
-        + counted(node, &["failed"]).await
 }
 
 /// Sends bytes and reads until the other side hangs up; it must do so in time.

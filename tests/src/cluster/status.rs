@@ -167,6 +167,14 @@ fn missing(status: &ClusterStatus, wanted: Convergence) -> Option<String> {
         return Some("no data groups".into());
     }
     for group in &status.groups {
+        let stranger = group
+            .voters
+            .iter()
+            .chain(&group.learners)
+            .find(|id| status.nodes.iter().all(|n| n.id != **id));
+        if let Some(id) = stranger {
+            return Some(format!("{} still counts on {id}", group.name));
+        }
         if group.leader.is_none() {
             return Some(format!("{} has no leader", group.name));
         }
