@@ -103,7 +103,9 @@ impl Machine for Registers {
             let name = key
                 .strip_prefix(&[TAG])
                 .and_then(|k| std::str::from_utf8(k).ok())
-                .ok_or_else(|| format!("the key {:?} is not known", String::from_utf8_lossy(key)))?;
+                .ok_or_else(|| {
+                    format!("the key {:?} is not known", String::from_utf8_lossy(key))
+                })?;
             let value = record::decode(VERSION, value).map_err(|e| format!("{name:?}: {e}"))?;
             values.insert(name.to_owned(), value);
         }
@@ -146,7 +148,10 @@ mod tests {
     fn registers_compare_and_set_and_are_loaded_again() {
         let (machine, mut pairs) = (Registers::default(), BTreeMap::new());
         let mut set = |k: &str, v: &str, e| apply(&machine, &mut pairs, k, v, e);
-        assert_eq!(set("a", "1", Expect::Value("0".into())), Reply::Differs(None));
+        assert_eq!(
+            set("a", "1", Expect::Value("0".into())),
+            Reply::Differs(None)
+        );
         assert_eq!(set("a", "1", Expect::Absent), Reply::Done);
         let other = Reply::Differs(Some("1".into()));
         assert_eq!(set("a", "2", Expect::Absent), other);

@@ -129,7 +129,10 @@ impl DataGroups {
         let mut nodes = replicas.unwrap_or_default();
         nodes.retain(|n| *n != self.0.node && self.0.mesh.as_ref().is_some_and(|m| m.linked(*n)));
         if !nodes.is_empty() {
-            let turn = self.0.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let turn = self
+                .0
+                .turn
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let at = turn % nodes.len();
             nodes.rotate_left(at);
         }

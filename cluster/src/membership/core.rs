@@ -248,7 +248,11 @@ impl Core {
 
     /// Voters that a cluster has before anything is acknowledged in it.
     pub(super) fn voters_at_first(&self) -> usize {
-        let expect = self.options.links.as_ref().map_or(1, |l| l.bootstrap_expect);
+        let expect = self
+            .options
+            .links
+            .as_ref()
+            .map_or(1, |l| l.bootstrap_expect);
         let expect = usize::try_from(expect).unwrap_or(usize::MAX);
         odd(expect.max(1).min(self.options.voters_max.max(1)))
     }

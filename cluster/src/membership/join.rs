@@ -168,9 +168,7 @@ fn namesake(
     }
     let mut placements = topology.groups.iter();
     let only = placements.find(|(_, p)| {
-        p.formed
-            && p.replicas.contains(&old.id)
-            && !p.replicas.iter().any(|n| linked.contains(n))
+        p.formed && p.replicas.contains(&old.id) && !p.replicas.iter().any(|n| linked.contains(n))
     });
     match only {
         Some((group, _)) => Err(Answer::Refused(format!(

@@ -65,12 +65,7 @@ pub(super) async fn run(core: Arc<Core>, mesh: Mesh, idle: Arc<watch::Sender<boo
     }
 }
 
-fn keep(
-    core: &Core,
-    mesh: &Mesh,
-    topology: &Topology,
-    kept: &mut BTreeMap<NodeId, Vec<String>>,
-) {
+fn keep(core: &Core, mesh: &Mesh, topology: &Topology, kept: &mut BTreeMap<NodeId, Vec<String>>) {
     for member in topology.nodes.values().filter(|m| m.id != core.node) {
         let addresses = core.addresses_of(member);
         if kept.get(&member.id) != Some(&addresses) {

@@ -26,7 +26,10 @@ impl Metrics {
             Ok::<_, prometheus::Error>(counter)
         };
         let members = IntGaugeVec::new(
-            Opts::new("orama_cluster_members", "Members by what they are meant to do."),
+            Opts::new(
+                "orama_cluster_members",
+                "Members by what they are meant to do.",
+            ),
             &["state"],
         )?;
         registry.register(Box::new(members.clone()))?;

@@ -147,7 +147,6 @@ impl Drop for StopTasks {
     }
 }
 
-
 impl Cluster {
     fn over(core: Arc<Core>, desk: Option<Arc<Desk>>) -> Self {
         let last = Arc::new(StopTasks(core.stop.clone()));
@@ -198,10 +197,7 @@ impl Cluster {
     pub fn others(&self) -> Vec<Member> {
         let topology = self.topology();
         let others = topology.nodes.values();
-        others
-            .filter(|m| m.id != self.core.node)
-            .cloned()
-            .collect()
+        others.filter(|m| m.id != self.core.node).cloned().collect()
     }
     /// The other members that have a link to this node now.
     pub fn linked(&self) -> Vec<Member> {

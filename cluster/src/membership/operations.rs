@@ -133,7 +133,9 @@ pub(super) async fn leave(
         let voters = core.meta_group.view().voters;
         if let Some(why) = needed(&topology, &voters, &core.linked(&topology), id) {
             let name = &member.name;
-            return Err(OperationError::Refused(format!("{name} cannot leave: {why}")));
+            return Err(OperationError::Refused(format!(
+                "{name} cannot leave: {why}"
+            )));
         }
         set_state(core, request_id, id, NodeState::Leaving).await?;
     }
@@ -176,14 +178,18 @@ pub(super) async fn transfer(
     };
     let leader = view.as_ref().and_then(|v| v.leader);
     let (Some(view), Some(leader)) = (view, leader) else {
-        return Err(OperationError::Unavailable(format!("{group} has no leader")));
+        return Err(OperationError::Unavailable(format!(
+            "{group} has no leader"
+        )));
     };
     if leader == to {
         return Ok(());
     }
     let name = &member.name;
     if !view.voters.contains(&to) {
-        return Err(OperationError::Refused(format!("{name} is no voter of {group}")));
+        return Err(OperationError::Refused(format!(
+            "{name} is no voter of {group}"
+        )));
     }
     if member.state != NodeState::Active {
         return Err(OperationError::Refused(format!(
@@ -199,7 +205,9 @@ pub(super) async fn transfer(
     match core.ask(leader, &Ask::Lead { group, to }, within).await {
         Ok(Answer::Done) => Ok(()),
         Ok(Answer::Later(why)) => Err(OperationError::Unavailable(why)),
-        Ok(_) => Err(OperationError::Unavailable("the answer is not understood".into())),
+        Ok(_) => Err(OperationError::Unavailable(
+            "the answer is not understood".into(),
+        )),
         Err(error) => Err(OperationError::Unavailable(error.to_string())),
     }
 }

@@ -212,7 +212,15 @@ impl Picture<'_> {
                     && self.linked.contains(n)
                     && (view.leader == Some(*n) || view.caught_up(*n, CLOSE))
             };
-            return replicas.iter().any(keeps).then(|| Placement {
+            if !replicas.iter().any(keeps) {
+                // The only full copy goes last: first there is one more.
+                replicas = now.replicas.clone();
+                replicas.push(*spare.first().filter(|_| settled)?);
+                if !replicas.iter().any(keeps) {
+                    return None;
+                }
+            }
+            return Some(Placement {
                 replicas,
                 ..now.clone()
             });
@@ -251,7 +259,12 @@ impl Picture<'_> {
         let (group, now) = groups
             .iter()
             .filter(|(_, p)| p.replicas.contains(full) && !p.replicas.contains(empty))
-            .min_by_key(|(g, _)| (self.groups.get(*g).and_then(|v| v.leader) == Some(*full), **g))?;
+            .min_by_key(|(g, _)| {
+                (
+                    self.groups.get(*g).and_then(|v| v.leader) == Some(*full),
+                    **g,
+                )
+            })?;
         let mut next = now.clone();
         for node in &mut next.replicas {
             if node == full {

@@ -90,10 +90,16 @@ impl World {
                 continue;
             }
             let named: BTreeSet<NodeId> = placement.replicas.iter().copied().collect();
-            if named.iter().all(|n| self.linked.contains(n) || view.voters.contains(n)) {
+            if named
+                .iter()
+                .all(|n| self.linked.contains(n) || view.voters.contains(n))
+            {
                 view.voters = named;
             }
-            if !view.leader.is_some_and(|l| view.voters.contains(&l) && self.linked.contains(&l)) {
+            if !view
+                .leader
+                .is_some_and(|l| view.voters.contains(&l) && self.linked.contains(&l))
+            {
                 view.leader = view.voters.iter().find(live).copied();
             }
             view.last = 10;
@@ -103,7 +109,12 @@ impl World {
     fn act(&mut self, action: Action) {
         match action {
             Action::Remove(node) => {
-                assert!(self.topology.groups.values().all(|p| !p.replicas.contains(&node)));
+                assert!(
+                    self.topology
+                        .groups
+                        .values()
+                        .all(|p| !p.replicas.contains(&node))
+                );
                 self.topology.nodes.remove(&node);
                 self.linked.remove(&node);
                 self.gone.remove(&node);
@@ -125,15 +136,29 @@ impl World {
         assert!(!after.replicas.is_empty() && after.replicas.len() <= 3);
         let Some(before) = before else { return };
         assert!(!before.formed || (after.formed && after.founder == before.founder));
-        let lost: Vec<_> = before.replicas.iter().filter(|n| !after.replicas.contains(n)).collect();
-        assert!(lost.len() <= 1 || !before.formed, "one at a time: {before:?} {after:?}");
+        let lost: Vec<_> = before
+            .replicas
+            .iter()
+            .filter(|n| !after.replicas.contains(n))
+            .collect();
+        assert!(
+            lost.len() <= 1 || !before.formed,
+            "one at a time: {before:?} {after:?}"
+        );
         if before.formed {
             let view = &self.groups[&group];
             assert!(view.leader.is_some(), "{group} has no leader");
             let full = |n: &NodeId| self.linked.contains(n) && view.matched.contains_key(n);
-            assert!(after.replicas.iter().any(full), "the last full replica went");
+            assert!(
+                after.replicas.iter().any(full),
+                "the last full replica went"
+            );
         }
-        for new in after.replicas.iter().filter(|n| !before.replicas.contains(n)) {
+        for new in after
+            .replicas
+            .iter()
+            .filter(|n| !before.replicas.contains(n))
+        {
             assert_eq!(self.topology.nodes[new].state, NodeState::Active);
             assert!(self.linked.contains(new));
         }
@@ -206,7 +231,10 @@ fn lost_contact_alone_changes_nothing() {
     world.settle();
     world.linked.remove(&NodeId(2));
     world.follow();
-    let places = world.plan().into_iter().filter(|a| !matches!(a, Action::Lead { .. }));
+    let places = world
+        .plan()
+        .into_iter()
+        .filter(|a| !matches!(a, Action::Lead { .. }));
     assert_eq!(places.count(), 0);
 }
 
@@ -246,7 +274,10 @@ fn whoever_leaves_loses_everything_and_is_removed_last() {
     world.state(1, NodeState::Leaving);
     world.meta.voters = BTreeSet::from([NodeId(1)]);
     world.settle();
-    assert!(world.topology.nodes.contains_key(&NodeId(1)), "it still votes");
+    assert!(
+        world.topology.nodes.contains_key(&NodeId(1)),
+        "it still votes"
+    );
     world.meta.voters.clear();
     world.settle();
     assert!(!world.topology.nodes.contains_key(&NodeId(1)));
@@ -261,7 +292,13 @@ fn a_draining_node_gets_nothing_new() {
     let mut world = World::new(3, 3);
     world.state(3, NodeState::Draining);
     world.settle();
-    assert!(world.topology.groups.values().all(|p| !p.replicas.contains(&NodeId(3))));
+    assert!(
+        world
+            .topology
+            .groups
+            .values()
+            .all(|p| !p.replicas.contains(&NodeId(3)))
+    );
 }
 
 #[test]

@@ -86,7 +86,11 @@ fn a_cluster_grows_to_odd_numbers() {
     assert_eq!(Case::new(&[1], &[], &[1]).step(), None);
     let two = Case::new(&[1], &[], &[1, 2]).step();
     assert_eq!(two, Some(Step::AddLearner(NodeId(2))));
-    assert_eq!(Case::new(&[1], &[2], &[1, 2]).step(), None, "one voter of two");
+    assert_eq!(
+        Case::new(&[1], &[2], &[1, 2]).step(),
+        None,
+        "one voter of two"
+    );
     assert_eq!(Case::new(&[1], &[2, 3], &[1, 2, 3]).behind(3).step(), None);
     assert_eq!(
         Case::new(&[1], &[2, 3], &[1, 2, 3]).step(),

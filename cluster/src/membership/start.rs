@@ -267,10 +267,7 @@ async fn settle_alone(core: &Core) -> Result<(), ClusterError> {
     for group in ids {
         let placement = Placement {
             replicas: vec![core.node],
-            founder: topology
-                .groups
-                .get(&group)
-                .map_or(core.node, |p| p.founder),
+            founder: topology.groups.get(&group).map_or(core.node, |p| p.founder),
             formed: true,
         };
         if topology.groups.get(&group) != Some(&placement) {
@@ -330,10 +327,7 @@ async fn begin(
     links: &LinkOptions,
     idle: &Arc<watch::Sender<bool>>,
 ) -> Result<Arc<Core>, ClusterError> {
-    let pristine = opened
-        .groups
-        .is_pristine(GroupId::META)
-        .map_err(storage)?;
+    let pristine = opened.groups.is_pristine(GroupId::META).map_err(storage)?;
     let way = match pristine {
         true => Some(form::decide(mesh, desk, seeker, links).await?),
         false => None,
@@ -505,9 +499,7 @@ async fn hand_over_all(core: &Core) {
         let group = replicas::running(core, id)?;
         let view = group.view();
         let heirs = view.voters.iter().filter(|n| {
-            **n != core.node
-                && linked.contains(n)
-                && view.caught_up(**n, super::quorum::CLOSE)
+            **n != core.node && linked.contains(n) && view.caught_up(**n, super::quorum::CLOSE)
         });
         let heir = heirs.min_by_key(|n| {
             let state = topology.nodes.get(n).map(|m| m.state);

@@ -92,7 +92,11 @@ struct Step<'a> {
     changes: &'a mut Vec<Change>,
 }
 
-pub(super) fn put<T: Serialize>(changes: &mut Vec<Change>, key: Vec<u8>, value: &T) -> Result<(), Stop> {
+pub(super) fn put<T: Serialize>(
+    changes: &mut Vec<Change>,
+    key: Vec<u8>,
+    value: &T,
+) -> Result<(), Stop> {
     let value = Some(keys::encode(value).map_err(Stop::Fault)?);
     changes.push(Change { key, value });
     Ok(())

@@ -243,8 +243,7 @@ impl Draft {
         if let Some(before) = before {
             // A founder that may still come back could begin the group's log a second time.
             let old = topology.nodes.get(&before.founder);
-            let final_founder =
-                before.formed || old.is_some_and(|m| m.state != NodeState::Leaving);
+            let final_founder = before.formed || old.is_some_and(|m| m.state != NodeState::Leaving);
             if (before.formed && !placement.formed) || (final_founder && founder != before.founder)
             {
                 return Err(conflict("founder"));

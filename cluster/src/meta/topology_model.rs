@@ -214,16 +214,13 @@ pub(super) fn commands() -> impl Strategy<Value = MetaCommand> {
         state: NodeState::Active,
         joined_at: Timestamp(id.0),
     });
-    let placement = (
-        prop::collection::vec(node(), 0..4),
-        node(),
-        any::<bool>(),
-    )
-        .prop_map(|(replicas, founder, formed)| Placement {
+    let placement = (prop::collection::vec(node(), 0..4), node(), any::<bool>()).prop_map(
+        |(replicas, founder, formed)| Placement {
             replicas,
             founder,
             formed,
-        });
+        },
+    );
     prop_oneof![
         1 => (any::<u128>(), 0u32..4).prop_map(|(id, data_groups)| MetaCommand::InitCluster { cluster: ClusterId(id), data_groups }),
         6 => (member, prop::option::of(node())).prop_map(|(member, replaces)| MetaCommand::PutMember { member, replaces }),

@@ -21,8 +21,16 @@ async fn a_node_for_itself_is_a_cluster_of_one() {
     node.shutdown().await;
     drop(node);
     let again = site.start(options()).await.unwrap();
-    assert_eq!(again.topology().epoch, topology.epoch, "nothing is written again");
-    let found = again.data().register(GroupId(1), "k", soon(5)).await.unwrap();
+    assert_eq!(
+        again.topology().epoch,
+        topology.epoch,
+        "nothing is written again"
+    );
+    let found = again
+        .data()
+        .register(GroupId(1), "k", soon(5))
+        .await
+        .unwrap();
     assert_eq!(found.as_deref(), Some("one-0"));
     again.shutdown().await;
 }
@@ -48,19 +56,27 @@ async fn three_form_a_cluster_and_more_join_and_leave() {
     assert!(status.silent.is_empty() && status.nodes.iter().all(|n| n.state == "active"));
 
     let twin = Site::new("a");
-    let refused = twin.start(twin.options(&[&sites[1]], 0)).await.err().unwrap();
+    let refused = twin
+        .start(twin.options(&[&sites[1]], 0))
+        .await
+        .err()
+        .unwrap();
     assert!(matches!(refused, ClusterError::Refused(_)), "{refused}");
 
     // A drained node leads nothing.
     nodes[1].drain(&rid(), "a", false).await.unwrap();
     let a = sites[0].id();
     until("a leads nothing", || {
-        let views = (0..=4).filter_map(|g| super::super::replicas::running(&nodes[0].core, GroupId(g)));
+        let views =
+            (0..=4).filter_map(|g| super::super::replicas::running(&nodes[0].core, GroupId(g)));
         views.into_iter().all(|g| g.view().leader != Some(a))
     })
     .await;
     let transfer = nodes[2].transfer(&rid(), GroupId::META, "a", soon(3)).await;
-    assert!(matches!(transfer, Err(OperationError::Refused(_))), "{transfer:?}");
+    assert!(
+        matches!(transfer, Err(OperationError::Refused(_))),
+        "{transfer:?}"
+    );
     nodes[1].drain(&rid(), "a", true).await.unwrap();
     until("a is active again", || {
         nodes[0].topology().nodes[&a].state == orama_proto::topology::NodeState::Active
@@ -96,6 +112,10 @@ async fn three_form_a_cluster_and_more_join_and_leave() {
 
     // Whoever left cannot come back with its old disk.
     let back = sites[0].start(sites[0].options(&[&sites[1]], 0)).await;
-    assert!(matches!(back, Err(ClusterError::Refused(_))), "{:?}", back.err());
+    assert!(
+        matches!(back, Err(ClusterError::Refused(_))),
+        "{:?}",
+        back.err()
+    );
     stop(nodes).await;
 }

@@ -23,7 +23,10 @@ async fn a_dead_voter_is_replaced() {
     .await;
     settled(&nodes[0], 3).await;
     registers_agree(&nodes.iter().collect::<Vec<_>>(), "replaced").await;
-    assert!(nodes[0].topology().nodes.contains_key(&id), "nobody removed it");
+    assert!(
+        nodes[0].topology().nodes.contains_key(&id),
+        "nobody removed it"
+    );
     let back = sites[2].join(&[&sites[0]]).await;
     nodes.push(back);
     registers_agree(&nodes.iter().collect::<Vec<_>>(), "back").await;
@@ -72,10 +75,15 @@ async fn all_restart_at_other_addresses() {
     let nodes = futures::future::join_all(starts).await;
     let nodes: Vec<Cluster> = nodes.into_iter().map(Result::unwrap).collect();
     assert!(nodes.iter().all(|n| n.topology().cluster == cluster));
-    until("everybody is linked", || nodes.iter().all(|n| n.linked().len() == 2)).await;
+    until("everybody is linked", || {
+        nodes.iter().all(|n| n.linked().len() == 2)
+    })
+    .await;
     until("the addresses are recorded", || {
         let topology = nodes[0].topology();
-        sites.iter().all(|s| topology.nodes[&s.id()].addresses.contains(&s.address()))
+        sites
+            .iter()
+            .all(|s| topology.nodes[&s.id()].addresses.contains(&s.address()))
     })
     .await;
     registers_agree(&nodes.iter().collect::<Vec<_>>(), "after").await;
