@@ -209,12 +209,7 @@ impl Group {
         let Some(to) = others.find(|id| view.caught_up(**id, 0)).copied() else {
             return;
         };
-        if !leads
-            || self
-                .inner
-                .stepping
-                .swap(true, std::sync::atomic::Ordering::AcqRel)
-        {
+        if !leads || self.inner.stepping.swap(true, std::sync::atomic::Ordering::AcqRel) {
             return;
         }
         let group = self.clone();

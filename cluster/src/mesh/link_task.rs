@@ -37,7 +37,11 @@ const SURPLUS_TICKS: u32 = 2;
 const FAREWELL: Duration = Duration::from_millis(250);
 
 /// Runs a link to its end.
-pub(super) async fn run(link: Arc<Link>, mut streams: mpsc::Receiver<Opened>, shared: Arc<Shared>) {
+pub(super) async fn run(
+    link: Arc<Link>,
+    mut streams: mpsc::Receiver<Opened>,
+    shared: Arc<Shared>,
+) {
     let mut tasks = JoinSet::new();
     let end = tokio::select! {
         end = link.ended() => end,
@@ -122,11 +126,7 @@ struct Health {
 impl Health {
     fn is_dead(&mut self, link: &Link) -> bool {
         let (heard, answered) = (link.heard(), link.answered());
-        self.silent = if heard == self.heard {
-            self.silent + 1
-        } else {
-            0
-        };
+        self.silent = if heard == self.heard { self.silent + 1 } else { 0 };
         self.unanswered = if answered == self.answered {
             self.unanswered + 1
         } else {
@@ -306,7 +306,10 @@ fn refuse_foreign(
     let link = Arc::clone(link);
     tokio::spawn(async move {
         sleep(FAREWELL).await;
-        link.end(End::wrong("foreign", "the peer belongs to another cluster"));
+        link.end(End::wrong(
+            "foreign",
+            "the peer belongs to another cluster",
+        ));
     });
     true
 }

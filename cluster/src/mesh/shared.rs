@@ -9,7 +9,6 @@ use orama_proto::{ClusterId, NodeId};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
-use super::addresses;
 use super::hello::Hello;
 use super::keeper::Keeper;
 use super::links::Links;
@@ -17,6 +16,7 @@ use super::metrics::Metrics;
 use super::quiet::Quiet;
 use super::transport::Command;
 use super::types::{BoxFuture, Declined, Handler, Incoming, Service};
+use super::addresses;
 
 pub(super) struct Shared {
     pub(super) id: NodeId,

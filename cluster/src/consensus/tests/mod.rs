@@ -97,7 +97,13 @@ impl Node {
         Self::start_in(dir, net, NodeId(id), begin, every).await
     }
 
-    async fn start_in(dir: TempDir, net: &Arc<Net>, id: NodeId, begin: Begin, every: u64) -> Self {
+    async fn start_in(
+        dir: TempDir,
+        net: &Arc<Net>,
+        id: NodeId,
+        begin: Begin,
+        every: u64,
+    ) -> Self {
         let registry = prometheus::Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         let port = Port {

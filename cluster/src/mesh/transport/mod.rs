@@ -13,8 +13,8 @@ use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, Swarm, noise, tcp, yamux};
 
-use behaviour::Lanes;
 pub(super) use behaviour::{Direction, Opened};
+use behaviour::Lanes;
 pub(super) use swarm::{Command, Dialled, Driver};
 use watchdog::Watched;
 

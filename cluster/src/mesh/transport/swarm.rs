@@ -11,7 +11,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::core::{ConnectedPoint, Multiaddr};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, DialError, ListenError, SwarmEvent};
-use libp2p::{PeerId, Swarm};
+use libp2p::{Swarm, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
