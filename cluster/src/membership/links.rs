@@ -105,9 +105,9 @@ async fn probe(core: &Core, mesh: &Mesh, topology: &Topology) {
         }) = answer
         {
             core.learn(known);
-            if standing == Standing::Stranger
-                && core.was_member.load(std::sync::atomic::Ordering::Relaxed)
-            {
+            // Confirmed by them, and this node's record was committed before it
+            // heard the first word of the cluster: it is there no more.
+            if standing == Standing::Stranger {
                 core.mark_removed();
             }
         }

@@ -162,12 +162,21 @@ pub(super) async fn transfer(
     node: &str,
     deadline: Instant,
 ) -> Result<(), OperationError> {
+    // As fresh as can be had: moving a leader must also work when `meta` has none.
+    let _ = core.meta.confirm(Instant::now() + CONFIRM_WITHIN / 3).await;
     let topology = core.meta.topology();
     if group.0 > topology.data_groups {
         return Err(OperationError::Missing(format!("group {}", group.0)));
     }
     let member = find(&topology, node)?;
     let to = member.id;
+    let name = &member.name;
+    if member.state != NodeState::Active {
+        return Err(OperationError::Refused(format!(
+            "{name} is {}, it leads nothing",
+            member.state.as_str()
+        )));
+    }
     let view = match replicas::running(core, group).map(|g| g.view()) {
         Some(view) if view.leader.is_some() => Some(view),
         _ => {
@@ -185,16 +194,9 @@ pub(super) async fn transfer(
     if leader == to {
         return Ok(());
     }
-    let name = &member.name;
     if !view.voters.contains(&to) {
         return Err(OperationError::Refused(format!(
             "{name} is no voter of {group}"
-        )));
-    }
-    if member.state != NodeState::Active {
-        return Err(OperationError::Refused(format!(
-            "{name} is {}, it leads nothing",
-            member.state.as_str()
         )));
     }
     if leader == core.node {

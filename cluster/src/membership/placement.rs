@@ -174,12 +174,12 @@ impl Picture<'_> {
         self.groups.get(&group).is_some_and(|view| {
             let inside: BTreeSet<_> = view.voters.union(&view.learners).collect();
             let named: BTreeSet<_> = now.replicas.iter().collect();
-            !view.changing && inside == named
+            view.leader.is_some() && !view.changing && inside == named
         })
     }
 
     fn mend(&self, group: GroupId, now: &Placement) -> Option<Placement> {
-        let view = self.groups.get(&group)?;
+        let view = self.groups.get(&group).filter(|v| v.leader.is_some())?;
         let settled = self.settled(group, now);
         let inside = |n: &NodeId| view.voters.contains(n) || view.learners.contains(n);
         let leaves = |n: &NodeId| matches!(self.state(*n), Some(NodeState::Leaving) | None);
@@ -212,7 +212,16 @@ impl Picture<'_> {
                     && self.linked.contains(n)
                     && (view.leader == Some(*n) || view.caught_up(*n, CLOSE))
             };
-            return replicas.iter().any(keeps).then(|| Placement {
+            if !replicas.iter().any(keeps) {
+                // The only full copy goes last: first there is one more.
+                let room = settled && now.replicas.len() < self.replicas.max(2);
+                replicas = now.replicas.clone();
+                replicas.push(*spare.first().filter(|_| room)?);
+                if !replicas.iter().any(keeps) {
+                    return None;
+                }
+            }
+            return Some(Placement {
                 replicas,
                 ..now.clone()
             });

@@ -70,7 +70,7 @@ impl Site {
         let at = self.dir.path();
         let home = Home {
             paths: Paths {
-                log: at.join("raft").join("log.redb"),
+                log: at.join("raft").join("log"),
                 state: at.join("state"),
                 snapshots: at.join("snapshots"),
             },
