@@ -244,7 +244,7 @@ async fn rot_is_healed_from_a_peer_and_not_handed_on() {
     assert_eq!(fs::read(a.file(cid)).unwrap(), good);
     // Without a peer the error says what is wrong here.
     fs::write(a.file(cid), &rotten).unwrap();
-    [2, 3].map(|id| town.cut(id));
+    [2, 3].into_iter().for_each(|id| town.cut(id));
     assert!(matches!(
         a.net.get(cid).await,
         Err(BlobError::Corrupt { .. })

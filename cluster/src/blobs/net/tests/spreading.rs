@@ -23,7 +23,7 @@ async fn a_majority_answers_and_the_rest_follows() {
     town.vote(&[1, 2, 3, 4, 5]);
     let cid = nodes[0].put(&content(3_000_000)).await;
     // Two of five cannot be reached, one of them comes back.
-    [4, 5].map(|id| town.cut(id));
+    [4, 5].into_iter().for_each(|id| town.cut(id));
     nodes[0].net.spread(cid, soon()).await.unwrap();
     for node in &nodes[..3] {
         assert!(node.holds(cid).await);
@@ -40,7 +40,7 @@ async fn a_minority_is_said_to_be_one_at_the_deadline() {
     let town = Arc::<Town>::default();
     let nodes = [1, 2, 3, 4, 5].map(|id| Node::new(&town, id));
     town.vote(&[1, 2, 3, 4, 5]);
-    [3, 4, 5].map(|id| town.cut(id));
+    [3, 4, 5].into_iter().for_each(|id| town.cut(id));
     let cid = nodes[0].put(b"x").await;
     let since = Instant::now();
     let deadline = since + Duration::from_millis(500);
