@@ -274,10 +274,9 @@ impl Link {
         self.retired.load(Ordering::Relaxed)
     }
 
-    /// Whether no call of this node is in flight on it, pings aside.
+    /// Whether no call of this node is in flight on it.
     pub(super) fn is_idle(&self) -> bool {
-        let pending: usize = self.clients.iter().map(Client::pending).sum();
-        pending <= usize::from(self.pinging.load(Ordering::Relaxed))
+        !self.clients.iter().any(Client::is_busy)
     }
 
     /// Claims the one ping that may be on its way; false when it is.
