@@ -297,7 +297,10 @@ impl Group {
             inner: Arc::new(inner),
         };
         Observer::spawn(&group);
-        if let Err(error) = group.stand(last.map(|l| l.index), options.ready_within).await {
+        if let Err(error) = group
+            .stand(last.map(|l| l.index), options.ready_within)
+            .await
+        {
             group.shutdown().await;
             return Err(error);
         }
@@ -367,11 +370,7 @@ impl Group {
     }
 
     pub(super) fn stopped(&self, fallback: &str) -> ProposeFault {
-        let reason = self
-            .inner
-            .halt
-            .get()
-            .or_else(|| self.inner.log_halt.get());
+        let reason = self.inner.halt.get().or_else(|| self.inner.log_halt.get());
         match reason {
             Some(Halt::Full) => full(disk::has_room(&self.inner.disk, 0)),
             Some(Halt::Broken(what)) => ProposeFault::Stopped(what.clone()),

@@ -240,8 +240,7 @@ impl RaftStateMachine<Types> for GroupMachine {
         })?;
         self.state = state;
         // The log ahead of it came from a leader, which can send it again.
-        self.log
-            .limit_purge(super::log::PurgeLimit::Snapshot(at));
+        self.log.limit_purge(super::log::PurgeLimit::Snapshot(at));
         self.publish();
         Ok(())
     }

@@ -8,6 +8,7 @@ use openraft::ChangeMembers;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::raft::ClientWriteResponse;
 use orama_proto::NodeId;
 use tokio::sync::watch;
 
@@ -16,6 +17,8 @@ use super::types::Types;
 
 /// A change of members has so long to be committed (two entries at most).
 const CHANGE_WAIT: Duration = Duration::from_secs(10);
+/// The view shows a committed change after so long at the latest.
+const SHOWN_WAIT: Duration = Duration::from_secs(1);
 /// A leader whose disk is full tries so long to give its place away.
 const STEP_ASIDE_WAIT: Duration = Duration::from_secs(3);
 
@@ -126,12 +129,21 @@ impl Group {
         Ok(view)
     }
 
-    async fn change<T>(
+    async fn change(
         &self,
-        change: impl Future<Output = Result<T, WriteError>>,
+        change: impl Future<Output = Result<ClientWriteResponse<Types>, WriteError>>,
     ) -> Result<(), ProposeFault> {
         match tokio::time::timeout(CHANGE_WAIT, change).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(done)) => {
+                // The next change looks at the view first, which follows in a moment.
+                let wait = self.inner.raft.wait(Some(SHOWN_WAIT));
+                let shown = wait.metrics(
+                    |now| *now.committed_membership_config.log_id() >= Some(done.log_id),
+                    "the change is to be seen",
+                );
+                let _ = shown.await;
+                Ok(())
+            }
             Ok(Err(RaftError::Fatal(fatal))) => Err(self.stopped(&fatal.to_string())),
             Ok(Err(RaftError::APIError(error))) => Err(match error {
                 ClientWriteError::ForwardToLeader(_) | ClientWriteError::PreconditionFailed(_) => {
@@ -209,7 +221,12 @@ impl Group {
         let Some(to) = others.find(|id| view.caught_up(**id, 0)).copied() else {
             return;
         };
-        if !leads || self.inner.stepping.swap(true, std::sync::atomic::Ordering::AcqRel) {
+        if !leads
+            || self
+                .inner
+                .stepping
+                .swap(true, std::sync::atomic::Ordering::AcqRel)
+        {
             return;
         }
         let group = self.clone();

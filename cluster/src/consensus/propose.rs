@@ -205,8 +205,7 @@ impl Group {
         let Some(links) = &self.inner.shared.links else {
             return Err(CallError::NotSent(leader));
         };
-        let body =
-            wire::request(self.inner.id, message).map_err(|_| CallError::NotSent(leader))?;
+        let body = wire::request(self.inner.id, message).map_err(|_| CallError::NotSent(leader))?;
         let answer = links.call(leader, Lane::Calls, Service::Group, body, deadline);
         wire::read_answer(&answer.await?).map_err(|what| {
             tracing::debug!(group = %self.inner.id, %leader, what, "an answer cannot be read");

@@ -171,9 +171,7 @@ pub(crate) fn recover(
     log.limit_purge(match installed {
         // Installed, and the node died before the log behind it was purged:
         // openraft does it now, and the log goes on after the snapshot.
-        Some(at) if last.is_none_or(|last| last.index < at.index) => {
-            PurgeLimit::Snapshot(Some(at))
-        }
+        Some(at) if last.is_none_or(|last| last.index < at.index) => PurgeLimit::Snapshot(Some(at)),
         _ => snapshots.purge_limit(),
     });
     Ok(Recovered {
@@ -195,7 +193,8 @@ impl Recovery<'_> {
     ) -> Result<(), StorageFault> {
         let (_, last) = self.log.ends();
         let Some(at) = at else { return Ok(()) };
-        if !membership.is_sole_voter(self.storage.node) || last.is_some_and(|l| l.index >= at.index) {
+        if !membership.is_sole_voter(self.storage.node) || last.is_some_and(|l| l.index >= at.index)
+        {
             return Ok(());
         }
         Err(StorageFault::LogShort {

@@ -61,11 +61,11 @@ impl Handler for GroupService {
             let group = find(&groups, id)?;
             let answer = match message {
                 // Goes on when the caller's link breaks: what was begun is finished.
-                GroupRequest::Propose(command) => tokio::spawn(async move {
-                    group.serve_proposal(command.into_vec()).await
-                })
-                .await
-                .unwrap_or_else(|e| GroupAnswer::Unknown(e.to_string())),
+                GroupRequest::Propose(command) => {
+                    tokio::spawn(async move { group.serve_proposal(command.into_vec()).await })
+                        .await
+                        .unwrap_or_else(|e| GroupAnswer::Unknown(e.to_string()))
+                }
                 GroupRequest::ReadIndex => group.serve_index().await,
             };
             wire::answer(&answer)
@@ -112,8 +112,7 @@ impl Group {
                 answer.map(|a| voted(&a)).map_err(declined)
             }
             RaftRequest::Transfer(Transfer { from, to, last }) => {
-                let request =
-                    TransferLeaderRequest::new(from.into(), to, last.map(Into::into));
+                let request = TransferLeaderRequest::new(from.into(), to, last.map(Into::into));
                 let answer = raft.handle_transfer_leader(request).await;
                 let answer = answer.map_err(declined)?;
                 Ok(RaftAnswer::Transfer(answer.map_err(|e| e.to_string())))

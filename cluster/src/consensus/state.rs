@@ -208,8 +208,7 @@ impl StateDb {
             Some(Ok(owner)) => Ok(Some(NodeId(owner))),
             // A guard against a mix-up, nothing more: an unreadable one is replaced.
             Some(Err(_)) | None => {
-                let cell =
-                    cell::seal(OWNER, OWNER_VERSION, &node.0).map_err(io::Error::other)?;
+                let cell = cell::seal(OWNER, OWNER_VERSION, &node.0).map_err(io::Error::other)?;
                 self.db.insert(OWNER, cell).map_err(to_io)?;
                 Ok(None)
             }

@@ -57,7 +57,9 @@ async fn a_leader_that_is_cut_off_confirms_nothing_and_says_what_it_does_not_kno
         let (group, stop) = (nodes[0].group.clone(), Arc::clone(&stop));
         tokio::spawn(async move {
             while !stop.load(Ordering::Acquire) {
-                let read = group.confirm(Instant::now() + Duration::from_millis(200)).await;
+                let read = group
+                    .confirm(Instant::now() + Duration::from_millis(200))
+                    .await;
                 assert!(matches!(read, Err(ReadFault::NoLeader)), "{read:?}");
             }
         })
@@ -66,7 +68,10 @@ async fn a_leader_that_is_cut_off_confirms_nothing_and_says_what_it_does_not_kno
     assert_eq!(nodes[2].get("a").await.unwrap(), b"new");
     let refused = nodes[0].set("a", "late").await;
     assert!(
-        matches!(refused, Err(ProposeFault::NoLeader | ProposeFault::Unknown(_))),
+        matches!(
+            refused,
+            Err(ProposeFault::NoLeader | ProposeFault::Unknown(_))
+        ),
         "{refused:?}"
     );
     stop.store(true, Ordering::Release);
@@ -74,7 +79,10 @@ async fn a_leader_that_is_cut_off_confirms_nothing_and_says_what_it_does_not_kno
     net.heal();
     assert_eq!(nodes[0].get("a").await.unwrap(), b"new");
     let caught = caught.await.unwrap();
-    assert!(matches!(caught, Err(ProposeFault::Unknown(_))), "{caught:?}");
+    assert!(
+        matches!(caught, Err(ProposeFault::Unknown(_))),
+        "{caught:?}"
+    );
     same_state(&nodes).await;
 }
 
@@ -92,7 +100,10 @@ async fn a_lost_answer_is_unknown_and_never_repeated() {
         _ => Fate::Arrives,
     });
     let unknown = nodes[1].set("a", "1").await;
-    assert!(matches!(unknown, Err(ProposeFault::Unknown(_))), "{unknown:?}");
+    assert!(
+        matches!(unknown, Err(ProposeFault::Unknown(_))),
+        "{unknown:?}"
+    );
     assert_eq!(asked.load(Ordering::Acquire), 1);
     net.no_rule();
     assert_eq!(nodes[2].get("a").await.unwrap(), b"1", "it had happened");
@@ -120,7 +131,10 @@ async fn one_way_cuts_do_not_lose_or_invent_anything() {
     let deaf = nodes.iter().find(|n| n.id != leader).unwrap().id;
     net.cut(deaf, leader);
     for n in 0..20 {
-        nodes[(leader.0 - 1) as usize].set(&format!("k{n}"), "x").await.unwrap();
+        nodes[(leader.0 - 1) as usize]
+            .set(&format!("k{n}"), "x")
+            .await
+            .unwrap();
     }
     net.heal();
     for node in &nodes {
@@ -148,7 +162,9 @@ async fn a_fifth_of_all_messages_may_be_lost() {
     let nodes = cluster(&net, 3, 1000).await;
     let mut seed = 7u64;
     net.rule(move |_| {
-        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        seed = seed
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         match (seed >> 33) % 10 {
             0 => Fate::Lost,
             1 => Fate::Unanswered,

@@ -2,6 +2,7 @@
 //! are cut and lossy at will.
 
 mod faults;
+mod mesh;
 mod net;
 mod replicas;
 mod snapshots;
@@ -97,13 +98,7 @@ impl Node {
         Self::start_in(dir, net, NodeId(id), begin, every).await
     }
 
-    async fn start_in(
-        dir: TempDir,
-        net: &Arc<Net>,
-        id: NodeId,
-        begin: Begin,
-        every: u64,
-    ) -> Self {
+    async fn start_in(dir: TempDir, net: &Arc<Net>, id: NodeId, begin: Begin, every: u64) -> Self {
         let registry = prometheus::Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         let port = Port {

@@ -116,7 +116,11 @@ impl Link for Port {
             let Some((raft, group)) = net.nodes.lock().get(&to).cloned() else {
                 return Err(CallError::NotSent(to));
             };
-            let handler = if service == Service::Raft { raft } else { group };
+            let handler = if service == Service::Raft {
+                raft
+            } else {
+                group
+            };
             let mut body = body.to_vec();
             if fate == Fate::Damaged {
                 let end = body.len() - 5;

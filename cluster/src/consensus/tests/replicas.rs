@@ -71,7 +71,11 @@ async fn a_voter_is_replaced_and_what_it_had_is_deleted() {
     leader.set_voters(voters.clone()).await.unwrap();
     let view = leader.view();
     assert_eq!(view.voters, voters);
-    assert_eq!(view.learners, BTreeSet::from([NodeId(3)]), "it stays as a learner");
+    assert_eq!(
+        view.learners,
+        BTreeSet::from([NodeId(3)]),
+        "it stays as a learner"
+    );
     assert!(!view.changing);
     leader.remove_learner(NodeId(3)).await.unwrap();
     assert!(leader.view().learners.is_empty());

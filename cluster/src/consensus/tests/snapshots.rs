@@ -47,13 +47,19 @@ async fn a_snapshot_survives_lost_and_damaged_chunks_and_goes_on_where_it_stoppe
     let received = nodes[1].counted("orama_raft_snapshot_bytes_total", "received");
     let sent = nodes[0].counted("orama_raft_snapshot_bytes_total", "sent");
     let size = 13.0 * 700_000.0;
-    assert!(received > size * 0.9 && sent < size * 2.5, "{sent} sent, {received} received");
+    assert!(
+        received > size * 0.9 && sent < size * 2.5,
+        "{sent} sent, {received} received"
+    );
 
     // What was installed is a snapshot like any other: the node starts from it.
     let node = nodes.remove(1);
     let dir = node.stop().await;
     let left = std::fs::read_dir(dir.path().join("snapshots")).unwrap();
-    assert!(left.flatten().all(|e| e.path().extension().is_some_and(|x| x == "snap")));
+    assert!(
+        left.flatten()
+            .all(|e| e.path().extension().is_some_and(|x| x == "snap"))
+    );
     nodes.push(Node::start_in(dir, &net, NodeId(2), Begin::Wait, 15).await);
     nodes[1].set("after", "1").await.unwrap();
     same_state(&nodes).await;
