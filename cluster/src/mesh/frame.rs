@@ -124,7 +124,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.decoder.next()
     }
 
-    /// Waits for bytes and answers how many came.
+    /// Waits for bytes and answers how many came. Not to be cancelled and called again.
     pub(super) async fn fill(&mut self) -> Result<usize, FrameError> {
         let buffer = &mut self.decoder.buffer;
         let had = buffer.len();
@@ -145,5 +145,149 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             self.chunk
         };
         Ok(got)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use orama_proto::frame::{HEAD_MAX, Outcome, encode_head};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: usize = 1000;
+
+    fn frames() -> impl Strategy<Value = Vec<Frame>> {
+        let frame = (
+            any::<u64>(),
+            any::<u8>(),
+            proptest::collection::vec(any::<u8>(), 0..=LIMIT),
+        )
+            .prop_map(|(id, kind, body)| {
+                let head = match kind % 4 {
+                    0 => Head::Request {
+                        id,
+                        service: kind,
+                        timeout_ms: id / 2,
+                    },
+                    1 => Head::Answer {
+                        id,
+                        outcome: Outcome::Done,
+                    },
+                    2 => Head::Answer {
+                        id,
+                        outcome: Outcome::Busy,
+                    },
+                    _ => Head::Cancel { id },
+                };
+                let body = if kind % 4 < 2 {
+                    body.into()
+                } else {
+                    Bytes::new()
+                };
+                Frame { head, body }
+            });
+        proptest::collection::vec(frame, 1..8)
+    }
+
+    fn encode(frames: &[Frame]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for frame in frames {
+            encode_head(frame.head, frame.body.len(), &mut bytes).unwrap();
+            bytes.extend_from_slice(&frame.body);
+        }
+        bytes
+    }
+
+    /// Feeds bytes in pieces; stops at the first error.
+    fn decode(bytes: &[u8], pieces: &[usize]) -> (Vec<Frame>, Option<FrameError>) {
+        let mut decoder = Decoder::new(LIMIT);
+        let (mut frames, mut rest) = (Vec::new(), bytes);
+        let mut pieces = pieces.iter().cycle();
+        while !rest.is_empty() {
+            let take = pieces.next().map_or(rest.len(), |n| *n.min(&rest.len()));
+            decoder.put(&rest[..take]);
+            rest = &rest[take..];
+            loop {
+                match decoder.next() {
+                    Ok(Some(frame)) => frames.push(frame),
+                    Ok(None) => break,
+                    Err(error) => return (frames, Some(error)),
+                }
+            }
+            // Never more than what came, and a frame that is not whole yet.
+            assert!(decoder.buffer.len() <= PREFIX + LIMIT + HEAD_MAX);
+        }
+        (frames, None)
+    }
+
+    #[test]
+    fn a_claimed_length_costs_nothing() {
+        let mut decoder = Decoder::new(24 << 20);
+        decoder.put(&(24u32 << 20).to_le_bytes());
+        decoder.put(&[1; 10]);
+        assert!(decoder.next().unwrap().is_none());
+        assert!(decoder.buffer.capacity() < 1 << 10);
+        for too_long in [u32::MAX, (24 << 20) + HEAD_MAX as u32 + 1] {
+            let mut decoder = Decoder::new(24 << 20);
+            decoder.put(&too_long.to_le_bytes());
+            let error = decoder.next().unwrap_err();
+            assert!(matches!(error, FrameError::TooLong { .. }), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_back_however_they_are_cut(
+            frames in frames(),
+            pieces in proptest::collection::vec(1usize..300, 1..20),
+        ) {
+            let (back, error) = decode(&encode(&frames), &pieces);
+            prop_assert!(error.is_none());
+            prop_assert_eq!(back, frames);
+        }
+
+        #[test]
+        fn damaged_frames_are_refused_or_decoded(
+            frames in frames(),
+            pieces in proptest::collection::vec(1usize..300, 1..20),
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        ) {
+            let mut bytes = encode(&frames);
+            for (at, byte) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            for frame in decode(&bytes, &pieces).0 {
+                prop_assert!(frame.body.len() <= LIMIT);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_decoded(
+            bytes: Vec<u8>,
+            pieces in proptest::collection::vec(1usize..30, 1..20),
+        ) {
+            decode(&bytes, &pieces);
+        }
+
+        #[test]
+        fn a_stream_is_read_as_it_comes(frames in frames()) {
+            let bytes = encode(&frames);
+            futures::executor::block_on(async {
+                let mut reader = FrameReader::new(&bytes[..], LIMIT);
+                let mut back = Vec::new();
+                let end = loop {
+                    while let Some(frame) = reader.ready().unwrap() {
+                        back.push(frame);
+                    }
+                    if let Err(end) = reader.fill().await {
+                        break end;
+                    }
+                };
+                assert!(matches!(end, FrameError::End));
+                assert_eq!(back, frames);
+            });
+        }
     }
 }

@@ -74,9 +74,8 @@ impl Hello {
             text.retain(|c| !c.is_control());
             text.truncate(text.floor_char_boundary(TEXT_MAX));
         }
-        self.addresses.retain(|address| {
-            address.len() <= TEXT_MAX && address.parse::<Multiaddr>().is_ok()
-        });
+        self.addresses
+            .retain(|address| address.len() <= TEXT_MAX && address.parse::<Multiaddr>().is_ok());
         self.addresses.truncate(ADDRESSES_MAX);
         self
     }

@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(key.node_id(), again.node_id());
         assert_ne!(key.node_id(), NodeKey::generate().unwrap().node_id());
         // Fixed for ever: a node that computed another id would be another member.
-        assert_eq!(key.node_id().to_string(), "PLACEHOLDER");
+        assert_eq!(key.node_id().to_string(), "f88ff96e561cd45e");
     }
 
     #[test]

@@ -49,6 +49,13 @@ impl End {
     pub(super) fn broken(text: String) -> Self {
         Self::wrong("broken", text)
     }
+    /// A stream cannot be written to.
+    pub(super) fn unwritable(error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::TimedOut => Self::wrong("stalled", error.to_string()),
+            _ => Self::broken(error.to_string()),
+        }
+    }
     pub(super) fn closed() -> Self {
         Self::wrong("closed", "the connection was closed")
     }
@@ -88,6 +95,8 @@ pub(super) struct Link {
     heard: AtomicU64,
     retired: AtomicBool,
     pinging: AtomicBool,
+    /// Why it is going to end: counts more than who closes it first.
+    verdict: Mutex<Option<End>>,
 }
 
 /// What an introduction needs.
@@ -119,6 +128,7 @@ impl Link {
             heard: AtomicU64::new(0),
             retired: AtomicBool::new(false),
             pinging: AtomicBool::new(false),
+            verdict: Mutex::default(),
         })
     }
 
@@ -214,8 +224,14 @@ impl Link {
         }
     }
 
+    /// The link must end, in a moment, and this is why.
+    pub(super) fn condemn(&self, why: End) {
+        self.verdict.lock().get_or_insert(why);
+    }
+
     /// Ends the link: its calls end at once, its task clears away.
     pub(super) fn end(&self, end: End) {
+        let end = self.verdict.lock().take().unwrap_or(end);
         let ended = self.state.send_if_modified(|state| {
             let alive = !matches!(state, State::Ended(_));
             if alive {
@@ -258,10 +274,9 @@ impl Link {
         self.retired.load(Ordering::Relaxed)
     }
 
-    /// Whether no call of this node is in flight on it, pings aside.
+    /// Whether no call of this node is in flight on it.
     pub(super) fn is_idle(&self) -> bool {
-        let pending: usize = self.clients.iter().map(Client::pending).sum();
-        pending <= usize::from(self.pinging.load(Ordering::Relaxed))
+        !self.clients.iter().any(Client::is_busy)
     }
 
     /// Claims the one ping that may be on its way; false when it is.

@@ -33,15 +33,11 @@ const PING_TIMEOUT: Duration = Duration::from_secs(12);
 const INTRODUCTION: Duration = Duration::from_secs(5);
 /// Ticks for which a link must have been surplus before it is ended.
 const SURPLUS_TICKS: u32 = 2;
-/// How long a link of another cluster stays so that the peer learns why it goes.
+/// How long a refused link stays, so that the peer learns why it goes.
 const FAREWELL: Duration = Duration::from_millis(250);
 
 /// Runs a link to its end.
-pub(super) async fn run(
-    link: Arc<Link>,
-    mut streams: mpsc::Receiver<Opened>,
-    shared: Arc<Shared>,
-) {
+pub(super) async fn run(link: Arc<Link>, mut streams: mpsc::Receiver<Opened>, shared: Arc<Shared>) {
     let mut tasks = JoinSet::new();
     let end = tokio::select! {
         end = link.ended() => end,
@@ -126,7 +122,11 @@ struct Health {
 impl Health {
     fn is_dead(&mut self, link: &Link) -> bool {
         let (heard, answered) = (link.heard(), link.answered());
-        self.silent = if heard == self.heard { self.silent + 1 } else { 0 };
+        self.silent = if heard == self.heard {
+            self.silent + 1
+        } else {
+            0
+        };
         self.unanswered = if answered == self.answered {
             self.unanswered + 1
         } else {
@@ -159,7 +159,7 @@ fn call_on(
     let to = Arc::clone(link);
     tasks.spawn(async move {
         if let Err(error) = to.client(lane).write(writer).await {
-            to.end(End::broken(error.to_string()));
+            to.end(End::unwritable(&error));
         }
     });
     let (from, of) = (Arc::clone(link), Arc::clone(shared));
@@ -184,7 +184,7 @@ fn serve_on(
     let to = Arc::clone(link);
     tasks.spawn(async move {
         if let Err(error) = to.server(lane).write(writer).await {
-            to.end(End::broken(error.to_string()));
+            to.end(End::unwritable(&error));
         }
     });
     let (from, of) = (Arc::clone(link), Arc::clone(shared));
@@ -233,8 +233,11 @@ async fn introduce(link: Arc<Link>, shared: Arc<Shared>) {
         let deadline = Instant::now() + INTRODUCTION;
         match client.call(Service::Hello, bytes.into(), deadline).await {
             Ok(_) => link.advance(&shared, |progress| progress.greeted = true),
-            Err(Failure::Declined(why)) => return link.end(End::wrong("refused", why)),
-            Err(Failure::Busy | Failure::Deadline) if link.is_introduced() => continue,
+            Err(Failure::Declined(why)) => return condemn(&link, End::wrong("refused", why)),
+            Err(Failure::Busy | Failure::Deadline) if link.is_introduced() => {
+                sleep(PING_EVERY).await;
+                continue;
+            }
             Err(_) => return,
         }
         if hello.changed().await.is_err() {
@@ -276,15 +279,19 @@ fn met(link: &Arc<Link>, shared: &Arc<Shared>, hello: Hello) -> Result<Bytes, De
     if refuse_foreign(link, shared.cluster(), theirs, shared) {
         return Err(Declined("this node belongs to another cluster".to_owned()));
     }
-    let known = link.is_introduced();
-    link.advance(shared, |progress| progress.hello = Some(Arc::new(hello)));
-    if known {
+    let mut news = false;
+    link.advance(shared, |progress| {
+        let hello = Some(Arc::new(hello));
+        news = progress.hello.is_some() && progress.hello != hello;
+        progress.hello = hello;
+    });
+    if news {
         shared.links.changed();
     }
     Ok(Bytes::new())
 }
 
-/// Ends a link between clusters, a moment later: the peer is told why first.
+/// Ends a link between clusters.
 fn refuse_foreign(
     link: &Arc<Link>,
     ours: Option<orama_proto::ClusterId>,
@@ -303,15 +310,21 @@ fn refuse_foreign(
             "a node of another cluster has the same secret; its link is closed"
         );
     }
+    condemn(
+        link,
+        End::wrong("foreign", "the peer belongs to another cluster"),
+    );
+    true
+}
+
+/// Ends a link a moment later: the peer is to learn why first.
+fn condemn(link: &Arc<Link>, why: End) {
+    link.condemn(why.clone());
     let link = Arc::clone(link);
     tokio::spawn(async move {
         sleep(FAREWELL).await;
-        link.end(End::wrong(
-            "foreign",
-            "the peer belongs to another cluster",
-        ));
+        link.end(why);
     });
-    true
 }
 
 async fn ping(link: Arc<Link>) {

@@ -17,7 +17,13 @@ const ROUND_TRIPS: [f64; 14] = [
 
 /// How calls end, as label values.
 const OUTCOMES: [&str; 7] = [
-    "ok", "not_sent", "busy", "declined", "lost", "deadline", "too_large",
+    "ok",
+    "not_sent",
+    "busy",
+    "declined",
+    "lost",
+    "deadline",
+    "too_large",
 ];
 
 #[derive(Clone)]

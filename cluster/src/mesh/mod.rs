@@ -224,7 +224,13 @@ impl Mesh {
             link.end(End::shutdown());
         }
         let (done, closed) = oneshot::channel();
-        if self.shared.commands.send(Command::Shutdown(done)).await.is_ok() {
+        if self
+            .shared
+            .commands
+            .send(Command::Shutdown(done))
+            .await
+            .is_ok()
+        {
             let _ = closed.await;
         }
     }

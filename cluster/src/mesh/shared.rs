@@ -9,6 +9,7 @@ use orama_proto::{ClusterId, NodeId};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
+use super::addresses;
 use super::hello::Hello;
 use super::keeper::Keeper;
 use super::links::Links;
@@ -16,7 +17,6 @@ use super::metrics::Metrics;
 use super::quiet::Quiet;
 use super::transport::Command;
 use super::types::{BoxFuture, Declined, Handler, Incoming, Service};
-use super::addresses;
 
 pub(super) struct Shared {
     pub(super) id: NodeId,
@@ -83,6 +83,12 @@ impl Shared {
 
     pub(super) fn belong_to(&self, cluster: ClusterId) {
         self.say(Some(cluster));
+    }
+
+    /// For tests.
+    #[cfg(test)]
+    pub(super) fn listening_on(&self) -> Vec<Multiaddr> {
+        self.listening.lock().clone()
     }
 
     pub(super) fn listening(&self, address: Multiaddr) {

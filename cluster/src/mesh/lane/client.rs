@@ -50,6 +50,7 @@ struct Calls {
 }
 
 struct Pending {
+    service: Service,
     written: bool,
     answer: oneshot::Sender<Result<Bytes, Failure>>,
 }
@@ -85,7 +86,7 @@ impl Client {
         if deadline <= now {
             return Err(Failure::Deadline);
         }
-        let (id, answer) = self.begin()?;
+        let (id, answer) = self.begin(service)?;
         let guard = Guard { client: self, id };
         let head = Head::Request {
             id,
@@ -120,8 +121,10 @@ impl Client {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "an id and where its answer comes")]
-    fn begin(&self) -> Result<(u64, oneshot::Receiver<Result<Bytes, Failure>>), Failure> {
+    fn begin(
+        &self,
+        service: Service,
+    ) -> Result<(u64, oneshot::Receiver<Result<Bytes, Failure>>), Failure> {
         let mut calls = self.calls.lock();
         if calls.closed {
             return Err(Failure::NotSent);
@@ -135,6 +138,7 @@ impl Client {
         calls.pending.insert(
             id,
             Pending {
+                service,
                 written: false,
                 answer: sender,
             },
@@ -142,9 +146,11 @@ impl Client {
         Ok((id, answer))
     }
 
-    /// Calls without an answer yet.
-    pub(in crate::mesh) fn pending(&self) -> usize {
-        self.calls.lock().pending.len()
+    /// Whether a call waits for its answer; the mesh's own do not count.
+    pub(in crate::mesh) fn is_busy(&self) -> bool {
+        let calls = self.calls.lock();
+        let mut pending = calls.pending.values();
+        pending.any(|call| call.service != Service::Hello)
     }
 
     /// Answers so far.

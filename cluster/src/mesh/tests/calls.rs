@@ -16,7 +16,11 @@ async fn every_lane_carries_calls_both_ways() {
     );
     a.mesh.serve(Service::Invoke, echo());
     for lane in Lane::ALL {
-        for body in [Bytes::new(), Bytes::from("x"), vec![7; lane.frame_max()].into()] {
+        for body in [
+            Bytes::new(),
+            Bytes::from("x"),
+            vec![7; lane.frame_max()].into(),
+        ] {
             assert_eq!(a.call(&b, lane, body.clone()).await.unwrap(), body);
             assert_eq!(b.call(&a, lane, body.clone()).await.unwrap(), body);
         }
@@ -80,7 +84,8 @@ async fn calls_are_dispatched_in_order() {
             Box::pin(async { Ok(Bytes::new()) })
         }
     }
-    b.mesh.serve(Service::Invoke, Arc::new(Order(Arc::clone(&seen))));
+    b.mesh
+        .serve(Service::Invoke, Arc::new(Order(Arc::clone(&seen))));
     let calls = (0..200u32).map(|i| a.call(&b, Lane::Consensus, i.to_le_bytes().to_vec()));
     for done in futures::future::join_all(calls).await {
         done.unwrap();

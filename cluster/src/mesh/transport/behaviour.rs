@@ -82,7 +82,10 @@ impl Lanes {
     }
 
     /// The streams of a connection that was established just now.
-    pub(super) fn streams(&mut self, connection: ConnectionId) -> Option<mpsc::Receiver<Opened>> {
+    pub(in crate::mesh) fn streams(
+        &mut self,
+        connection: ConnectionId,
+    ) -> Option<mpsc::Receiver<Opened>> {
         self.fresh.remove(&connection)
     }
 
@@ -169,10 +172,7 @@ impl NetworkBehaviour for Lanes {
         match event {}
     }
 
-    fn poll(
-        &mut self,
-        _: &mut Context<'_>,
-    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         Poll::Pending
     }
 }

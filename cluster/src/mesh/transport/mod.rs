@@ -13,8 +13,7 @@ use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, Swarm, noise, tcp, yamux};
 
-pub(super) use behaviour::{Direction, Opened};
-use behaviour::Lanes;
+pub(super) use behaviour::{Direction, Lanes, Opened};
 pub(super) use swarm::{Command, Dialled, Driver};
 use watchdog::Watched;
 

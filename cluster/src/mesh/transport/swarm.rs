@@ -11,7 +11,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::core::{ConnectedPoint, Multiaddr};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, DialError, ListenError, SwarmEvent};
-use libp2p::{Swarm, PeerId};
+use libp2p::{PeerId, Swarm};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -187,6 +187,10 @@ impl Driver {
             Ok(()) => {
                 self.dials.insert(connection, (expected, answer));
             }
+            // The swarm leaves out addresses that it listens on itself.
+            Err(DialError::NoAddresses) => {
+                let _ = answer.send(Ok(Dialled::Itself));
+            }
             Err(error) => {
                 let _ = answer.send(Err(self.dial_failed(&error)));
             }
@@ -222,7 +226,7 @@ impl Driver {
                     return;
                 };
                 let _ = answer.send(match error {
-                    DialError::LocalPeerId { .. } => Ok(Dialled::Itself),
+                    DialError::LocalPeerId { .. } | DialError::NoAddresses => Ok(Dialled::Itself),
                     error => Err(self.dial_failed(&error)),
                 });
             }
@@ -241,10 +245,8 @@ impl Driver {
                     self.shared.not_listening(&address);
                 }
             }
-            SwarmEvent::ListenerError { error, .. } => {
-                if self.quiet.due(None).is_some() {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                }
+            SwarmEvent::ListenerError { error, .. } if self.quiet.due(None).is_some() => {
+                tracing::warn!(%error, "a connection could not be accepted");
             }
             _ => {}
         }
