@@ -35,11 +35,20 @@ fn value(index: u64) -> Vec<u8> {
     seed.iter().cycle().take(ENTRY).copied().collect()
 }
 
+/// The entries side by side, copied as the others copy them.
+fn values(first: u64, count: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for index in first..first + count {
+        bytes.extend_from_slice(&value(index));
+    }
+    bytes
+}
+
 struct Plain(File);
 
 impl Engine for Plain {
     fn commit(&mut self, first: u64, count: u64) -> Result<()> {
-        let bytes: Vec<u8> = (first..first + count).flat_map(value).collect();
+        let bytes = values(first, count);
         self.0.write_all(&bytes)?;
         Ok(self.0.sync_data()?)
     }
@@ -51,14 +60,17 @@ struct Filled {
     at: u64,
 }
 
-/// More than anything here writes in the time.
-const FILLED: usize = 1 << 30;
+/// It is begun anew when this is full.
+const FILLED: usize = 256 << 20;
 
 impl Engine for Filled {
     fn commit(&mut self, first: u64, count: u64) -> Result<()> {
-        let bytes: Vec<u8> = (first..first + count).flat_map(value).collect();
+        let bytes = values(first, count);
+        if self.at + bytes.len() as u64 > FILLED as u64 {
+            self.at = 0;
+        }
         self.file.write_all_at(&bytes, self.at)?;
-        self.at = (self.at + bytes.len() as u64) % FILLED as u64;
+        self.at += bytes.len() as u64;
         Ok(self.file.sync_data()?)
     }
 }

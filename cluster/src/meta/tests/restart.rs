@@ -77,15 +77,28 @@ async fn what_was_acknowledged_is_in_a_copy_taken_at_any_moment() {
     restored.shutdown().await;
 }
 
-/// A file copied page by page while it is written is no crash image: the log's
-/// file is taken again until it did not change meanwhile.
+/// Files copied one after the other while they are written are no crash image: the
+/// log is taken again until it did not change meanwhile.
 fn copy_consistent(from: &Node, to: &Node) {
     copy_dir(from.dir.path(), to.dir.path());
     let (source, target) = (from.paths().log, to.paths().log);
+    let read = || {
+        let names = fs::read_dir(&source).unwrap().map(|e| e.unwrap().path());
+        let mut files: Vec<_> = names
+            .filter(|path| path.extension().is_some_and(|e| e == "log"))
+            .filter_map(|path| Some((path.file_name()?.to_owned(), fs::read(&path).ok()?)))
+            .collect();
+        files.sort();
+        files
+    };
     loop {
-        let first = fs::read(&source).unwrap();
-        if fs::read(&source).unwrap() == first {
-            fs::write(target, first).unwrap();
+        let first = read();
+        if read() == first {
+            fs::remove_dir_all(&target).unwrap();
+            fs::create_dir(&target).unwrap();
+            for (name, bytes) in first {
+                fs::write(target.join(name), bytes).unwrap();
+            }
             return;
         }
     }
