@@ -96,8 +96,14 @@ pub(super) fn needed(
     if stays.is_empty() {
         return Some("it is the last node".into());
     }
-    if stays.is_disjoint(linked) {
-        return Some("none of the others can be reached".into());
+    let takes = |n: &NodeId| {
+        topology
+            .nodes
+            .get(n)
+            .is_some_and(|m| m.state == NodeState::Active)
+    };
+    if !stays.intersection(linked).any(takes) {
+        return Some("no other active node can be reached".into());
     }
     if !majority(voters, linked) {
         return Some("too few voters of meta can be reached".into());
@@ -211,5 +217,69 @@ pub(super) async fn transfer(
             "the answer is not understood".into(),
         )),
         Err(error) => Err(OperationError::Unavailable(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use orama_proto::Timestamp;
+    use orama_proto::topology::Placement;
+
+    use super::*;
+
+    fn topology(nodes: u64, replicas: &[u64]) -> Topology {
+        let mut topology = Topology::default();
+        for n in 1..=nodes {
+            let member = Member {
+                id: NodeId(n),
+                name: format!("n{n}"),
+                addresses: Vec::new(),
+                version: "1".into(),
+                state: NodeState::Active,
+                joined_at: Timestamp(0),
+            };
+            topology.nodes.insert(NodeId(n), member);
+        }
+        let replicas: Vec<NodeId> = replicas.iter().map(|n| NodeId(*n)).collect();
+        let placement = Placement {
+            founder: replicas[0],
+            replicas,
+            formed: true,
+        };
+        topology.groups.insert(GroupId(1), placement);
+        topology
+    }
+
+    fn set(nodes: &[u64]) -> BTreeSet<NodeId> {
+        nodes.iter().map(|n| NodeId(*n)).collect()
+    }
+
+    #[test]
+    fn a_node_stays_while_data_depends_on_it() {
+        let three = topology(3, &[1, 2, 3]);
+        let all = set(&[1, 2, 3]);
+        let why = |t: &Topology, linked: &[u64], node| needed(t, &all, &set(linked), NodeId(node));
+        assert_eq!(why(&three, &[1, 2, 3], 3), None);
+        assert_eq!(why(&three, &[1, 2], 3), None, "a dead one may be taken out");
+        assert!(why(&three, &[3], 3).is_some(), "nobody else is there");
+        assert!(why(&three, &[1], 3).unwrap().contains("meta"));
+        assert!(needed(&topology(1, &[1]), &set(&[1]), &set(&[1]), NodeId(1)).is_some());
+        let two = topology(2, &[1, 2]);
+        assert_eq!(needed(&two, &set(&[1]), &set(&[1, 2]), NodeId(1)), None);
+        assert!(needed(&two, &set(&[1]), &set(&[1]), NodeId(2)).is_some());
+        let mut drained = topology(2, &[1]);
+        drained.nodes.get_mut(&NodeId(2)).unwrap().state = NodeState::Draining;
+        let why = needed(&drained, &set(&[1]), &set(&[1, 2]), NodeId(1));
+        assert!(why.unwrap().contains("active"));
+    }
+
+    #[test]
+    fn a_member_is_found_by_name_id_or_its_beginning() {
+        let topology = topology(3, &[1]);
+        assert_eq!(find(&topology, "n2").unwrap().id, NodeId(2));
+        let id = NodeId(3).to_string();
+        assert_eq!(find(&topology, &id).unwrap().id, NodeId(3));
+        assert!(find(&topology, "0000").is_err(), "it says not which");
+        assert!(find(&topology, "n9").is_err());
     }
 }

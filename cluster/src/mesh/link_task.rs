@@ -234,7 +234,10 @@ async fn introduce(link: Arc<Link>, shared: Arc<Shared>) {
         match client.call(Service::Hello, bytes.into(), deadline).await {
             Ok(_) => link.advance(&shared, |progress| progress.greeted = true),
             Err(Failure::Declined(why)) => return condemn(&link, End::wrong("refused", why)),
-            Err(Failure::Busy | Failure::Deadline) if link.is_introduced() => continue,
+            Err(Failure::Busy | Failure::Deadline) if link.is_introduced() => {
+                sleep(PING_EVERY).await;
+                continue;
+            }
             Err(_) => return,
         }
         if hello.changed().await.is_err() {
@@ -276,9 +279,13 @@ fn met(link: &Arc<Link>, shared: &Arc<Shared>, hello: Hello) -> Result<Bytes, De
     if refuse_foreign(link, shared.cluster(), theirs, shared) {
         return Err(Declined("this node belongs to another cluster".to_owned()));
     }
-    let known = link.is_introduced();
-    link.advance(shared, |progress| progress.hello = Some(Arc::new(hello)));
-    if known {
+    let mut news = false;
+    link.advance(shared, |progress| {
+        let hello = Some(Arc::new(hello));
+        news = progress.hello.is_some() && progress.hello != hello;
+        progress.hello = hello;
+    });
+    if news {
         shared.links.changed();
     }
     Ok(Bytes::new())

@@ -85,6 +85,12 @@ impl Shared {
         self.say(Some(cluster));
     }
 
+    /// For tests.
+    #[cfg(test)]
+    pub(super) fn listening_on(&self) -> Vec<Multiaddr> {
+        self.listening.lock().clone()
+    }
+
     pub(super) fn listening(&self, address: Multiaddr) {
         {
             let mut listening = self.listening.lock();

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod calls;
+mod cuts;
 mod links;
 
 use std::net::SocketAddr;
@@ -31,12 +32,22 @@ pub(super) struct Node {
 }
 
 pub(super) async fn start_as(key: NodeKey, secret: &str, listen: &str) -> Node {
+    start_behind(key, secret, listen, Vec::new()).await
+}
+
+/// One that tells peers other addresses than it listens on.
+pub(super) async fn start_behind(
+    key: NodeKey,
+    secret: &str,
+    listen: &str,
+    advertise: Vec<String>,
+) -> Node {
     let options = MeshOptions {
         key: key.clone(),
         name: "test".into(),
         version: "1".into(),
         listen: vec![listen.into()],
-        advertise: Vec::new(),
+        advertise,
         secrets: ClusterSecrets::parse(secret).unwrap(),
     };
     let mesh = Mesh::start(options, &prometheus::Registry::new())
@@ -57,15 +68,7 @@ pub(super) async fn start() -> Node {
 
 impl Node {
     pub(super) fn socket(&self) -> SocketAddr {
-        let address: Multiaddr = self.mesh.addresses()[0].parse().unwrap();
-        let mut parts = address.iter();
-        match (parts.next(), parts.next()) {
-            (
-                Some(libp2p::multiaddr::Protocol::Ip4(ip)),
-                Some(libp2p::multiaddr::Protocol::Tcp(port)),
-            ) => SocketAddr::from((ip, port)),
-            other => panic!("{other:?}"),
-        }
+        socket_of(&self.mesh.addresses()[0].parse().unwrap())
     }
 
     pub(super) fn keep(&self, other: &Node) {
@@ -103,6 +106,15 @@ impl Node {
         self.mesh
             .call(to.id, lane, Service::Invoke, body, soon())
             .await
+    }
+}
+
+pub(super) fn socket_of(address: &Multiaddr) -> SocketAddr {
+    use libp2p::multiaddr::Protocol;
+    let mut parts = address.iter();
+    match (parts.next(), parts.next()) {
+        (Some(Protocol::Ip4(ip)), Some(Protocol::Tcp(port))) => SocketAddr::from((ip, port)),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -121,7 +121,6 @@ impl Client {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "an id and where its answer comes")]
     fn begin(
         &self,
         service: Service,

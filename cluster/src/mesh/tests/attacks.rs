@@ -95,7 +95,7 @@ impl Member {
         heartbeat.flush().await.unwrap();
     }
 
-    async fn is_cut(self) {
+    async fn until_cut(self) {
         timeout(LONG, self.ended).await.unwrap().unwrap();
     }
 }
@@ -176,7 +176,7 @@ async fn a_member_that_breaks_the_rules_is_cut() {
             member.introduce().await;
         }
         member.write(lane, bytes).await;
-        member.is_cut().await;
+        member.until_cut().await;
         assert_eq!(b.mesh.shared.metrics.cuts(reason), before + 1, "{reason}");
     }
     b.mesh.serve(Service::Invoke, echo());
@@ -196,7 +196,7 @@ async fn who_has_not_said_who_it_is_is_not_served() {
     timeout(LONG, read).await.unwrap().unwrap();
     assert_eq!(answer, [4, 0, 0, 0, 1, 1, 1, 2]);
     // And it goes when it does not say so in time.
-    member.is_cut().await;
+    member.until_cut().await;
     assert_eq!(b.mesh.shared.metrics.cuts("not_introduced"), 1);
 }
 

@@ -163,12 +163,10 @@ async fn of_several_links_one_stays_and_no_call_is_lost() {
             }
         }
         timeout(LONG, async {
-            while !a
-                .mesh
-                .shared
-                .links
+            let links = &a.mesh.shared.links;
+            while links
                 .best(b.id)
-                .is_some_and(|best| best.order > first.order)
+                .is_none_or(|best| best.order <= first.order)
             {
                 tokio::task::yield_now().await;
             }

@@ -245,10 +245,8 @@ impl Driver {
                     self.shared.not_listening(&address);
                 }
             }
-            SwarmEvent::ListenerError { error, .. } => {
-                if self.quiet.due(None).is_some() {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                }
+            SwarmEvent::ListenerError { error, .. } if self.quiet.due(None).is_some() => {
+                tracing::warn!(%error, "a connection could not be accepted");
             }
             _ => {}
         }
