@@ -120,7 +120,6 @@ impl Invocations {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.clients.shutdown().await;
-        let outcomes = self.outcomes.lock().clone();
-        outcomes
+        self.outcomes.lock().clone()
     }
 }
