@@ -18,6 +18,8 @@ use tempfile::TempDir;
 
 use crate::client::{Reply, Tenant, http_client, send};
 
+mod observe;
+
 /// The administrator's token of every test node; also a marker to search for.
 const ADMIN_TOKEN: &str = "admin-token-of-the-tests-8c1f";
 /// How long a node may take until it is ready, unless a test asks for less.
@@ -575,73 +577,6 @@ impl Node {
             .await
             .expect(200)
             .parse()
-    }
-
-    /// The text of `/metrics`.
-    pub async fn metrics_text(&self) -> String {
-        let url = format!("{}/metrics", self.metrics);
-        let answer = self.http.get(url).send().await.expect("/metrics");
-        assert_eq!(answer.status(), 200);
-        answer.text().await.expect("/metrics")
-    }
-    /// Sum over all labels of a metric; a metric that is not there is an error.
-    pub async fn metric(&self, name: &str) -> f64 {
-        let text = self.metrics_text().await;
-        let values: Vec<f64> = text
-            .lines()
-            .filter(|line| {
-                line.strip_prefix(name)
-                    .is_some_and(|rest| rest.starts_with([' ', '{']))
-            })
-            .map(|line| {
-                let value = line.rsplit(' ').next().unwrap_or_default();
-                value
-                    .parse()
-                    .unwrap_or_else(|_| panic!("not a sample: {line}"))
-            })
-            .collect();
-        assert!(!values.is_empty(), "no metric {name} in:\n{text}");
-        values.iter().sum()
-    }
-
-    /// Resident memory of the process, bytes.
-    pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
-            .expect("the node's status");
-        let kib: u64 = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .and_then(|rest| rest.split_whitespace().next())
-            .and_then(|n| n.parse().ok())
-            .expect("VmRSS");
-        kib * 1024
-    }
-
-    /// The end of the log.
-    pub fn log_tail(&self) -> String {
-        let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n")
-    }
-
-    /// The lines of the log that no test should see: panics, and ERROR lines that were not announced.
-    fn alarming_lines(&self) -> Vec<String> {
-        let allowed = self.allowed.lock();
-        let mut found = Vec::new();
-        for start in 1..=self.starts {
-            for line in self.log_of(start).lines() {
-                let panicked =
-                    line.contains("panicked at") || line.contains("has overflowed its stack");
-                let error = serde_json::from_str::<serde_json::Value>(line)
-                    .is_ok_and(|entry| entry["level"] == "ERROR");
-                let announced = self.refused.contains(&start)
-                    || allowed.iter().any(|text| line.contains(text.as_str()));
-                if panicked || (error && !announced) {
-                    found.push(line.to_owned());
-                }
-            }
-        }
-        found
     }
 }
 

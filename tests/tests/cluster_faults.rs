@@ -41,6 +41,7 @@ const ALLOWED: &[&str] = &[
     // Its disk was full: that is one of the faults.
     "No space left on device",
     "disk is full",
+    "the disk that holds the Raft log is full",
 ];
 
 /// What can happen.

@@ -54,8 +54,10 @@ async fn records(tenant: &Tenant, function: &str, request: &str) -> Vec<Invocati
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_runs_on_a_peer() {
     let (cluster, tenants) = crowded(1_500).await;
+    idle(&cluster).await;
     let reply = tenants[0].invoke("echo", "2").await;
     assert_eq!(ran_on(&cluster, &reply).await, 0, "local first");
+    idle(&cluster).await;
     let busy = tokio::spawn({
         let tenant = tenants[0].clone();
         async move { tenant.invoke("slow", "").await }
@@ -90,15 +92,7 @@ async fn what_does_not_fit_runs_on_a_peer() {
 /// that peer in the middle. Answers the reply and the request that n1 saw.
 async fn peer_dies(key: Option<&str>) -> (Cluster, Vec<Tenant>, Reply) {
     let (mut cluster, tenants) = crowded(4_000).await;
-    // What is said about load is a moment old: the warm-up must be out of it.
-    let began = Instant::now();
-    while runs_a_guest(&cluster, &[0, 1, 2]).await.is_some() {
-        assert!(
-            began.elapsed() < Duration::from_secs(10),
-            "somebody still runs a guest"
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    idle(&cluster).await;
     let busy = tokio::spawn({
         let tenant = tenants[0].clone();
         async move { tenant.invoke("slow", "").await }
@@ -140,6 +134,19 @@ async fn runs_a_guest(cluster: &Cluster, among: &[usize]) -> Option<usize> {
         node.and_then(|n| n.load)
             .is_some_and(|load| load.running > 0)
     })
+}
+
+/// Waits until nobody runs a guest: what is said about load is a moment old,
+/// and a place is free again a moment after the answer.
+async fn idle(cluster: &Cluster) {
+    let began = Instant::now();
+    while runs_a_guest(cluster, &[0, 1, 2]).await.is_some() {
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "somebody still runs a guest"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn running(cluster: &Cluster, i: usize) {

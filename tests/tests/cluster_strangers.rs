@@ -59,7 +59,11 @@ async fn garbage_on_the_mesh_port_does_nothing() {
 
     // What a libp2p dialer says first, and then the announcement of a Noise
     // message or a frame of the greatest length there is.
-    let hello: Vec<u8> = [with_length("/multistream/1.0.0\n"), with_length("/noise\n")].concat();
+    let hello: Vec<u8> = [
+        with_length("/multistream/1.0.0\n"),
+        with_length("/orama/noise/1\n"),
+    ]
+    .concat();
     let long = [hello.clone(), vec![0xff; 2], vec![0x41; 70_000]].concat();
     let four_gib = [
         hello.clone(),
