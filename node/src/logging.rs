@@ -6,9 +6,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 
-/// Libraries whose INFO is our DEBUG; a filter of the user's comes after and wins.
+/// Libraries whose INFO is our DEBUG; a filter of the user's comes after and wins. openraft
+/// calls it an error that a peer is away or that it was asked to stop: what matters of
+/// it is reported by the groups themselves.
 const QUIET: &str =
-    "openraft=warn,sled=warn,actix_server=warn,actix_web=warn,wasmtime=warn,cranelift=warn";
+    "openraft=off,sled=warn,actix_server=warn,actix_web=warn,wasmtime=warn,cranelift=warn";
 
 /// Starts logging. Call once.
 ///

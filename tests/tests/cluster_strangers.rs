@@ -14,14 +14,9 @@ const THREE: Convergence = Convergence {
     voters: 3,
 };
 
-/// Connections that were not admitted, whatever the reason.
+/// Connections that came to nothing, whatever the reason.
 async fn refused(node: &Node) -> f64 {
-    let text = node.metrics_text().await;
-    text.lines()
-        .filter(|line| line.starts_with("orama_mesh_admissions_total{"))
-        .filter(|line| !line.contains("\"admitted\""))
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum()
+    node.metric("orama_mesh_refused_connections_total").await
 }
 
 /// Sends bytes and reads until the other side hangs up; it must do so in time.
@@ -94,10 +89,10 @@ async fn garbage_on_the_mesh_port_does_nothing() {
     }
     assert!(node.is_ready().await);
     let began = Instant::now();
-    while refused(node).await <= before {
+    while refused(node).await < before + 64.0 {
         assert!(
             began.elapsed() < Duration::from_secs(10),
-            "no counter of the mesh rose:\n{}",
+            "the counter does not know all of them:\n{}",
             node.metrics_text().await
         );
         tokio::time::sleep(Duration::from_millis(50)).await;

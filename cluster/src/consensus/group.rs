@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -160,6 +160,8 @@ pub(super) struct Inner {
     pub(super) views: watch::Sender<u64>,
     /// Whether the leader's place is being given away for lack of room.
     pub(super) stepping: AtomicBool,
+    /// The group was told to stop.
+    pub(super) stopping: Arc<AtomicBool>,
 }
 
 /// Begins the log of a new group: the entry that makes this node its only member.
@@ -292,6 +294,7 @@ impl Group {
             incoming,
             views: watch::Sender::new(0),
             stepping: AtomicBool::new(false),
+            stopping: Arc::default(),
         };
         let group = Self {
             inner: Arc::new(inner),
@@ -413,6 +416,7 @@ impl Group {
 
     /// Stops the group. Log and state stay open: [`super::Groups::shutdown`] closes them.
     pub(crate) async fn shutdown(&self) {
+        self.inner.stopping.store(true, Ordering::Relaxed);
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(group = %self.inner.id, error = %error, "the group did not stop cleanly");
         }

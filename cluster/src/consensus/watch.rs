@@ -1,10 +1,13 @@
 //! Watches one group: metrics, announcements of leader and members, and the
 //! snapshot that is due by bytes.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::Fatal;
 use openraft::{RaftMetrics, ServerState};
+use orama_proto::NodeId;
 
 use super::group::Group;
 use super::metrics::Metrics;
@@ -40,6 +43,8 @@ pub(super) struct Observer {
     metrics: Metrics,
     group: String,
     seen: Option<Seen>,
+    /// The group was told to stop.
+    stopping: Arc<AtomicBool>,
 }
 
 fn number(n: u64) -> i64 {
@@ -50,11 +55,12 @@ impl Observer {
     /// Ends with the group, which it does not keep alive.
     pub(super) fn spawn(group: &Group) {
         let mut changes = group.inner.raft.metrics();
-        let inner = std::sync::Arc::downgrade(&group.inner);
+        let inner = Arc::downgrade(&group.inner);
         let mut observer = Self {
             metrics: group.inner.shared.metrics.clone(),
             group: group.inner.id.to_string(),
             seen: None,
+            stopping: Arc::clone(&group.inner.stopping),
         };
         tokio::spawn(async move {
             loop {
@@ -102,11 +108,18 @@ impl Observer {
             return false;
         }
         let before = self.seen.as_ref();
+        if let Err(fatal) = &now.running_state
+            && !matches!(fatal, Fatal::Stopped)
+            && !self.stopping.load(Ordering::Relaxed)
+            && before.is_none_or(|b| !b.stopped)
+        {
+            tracing::error!(group = self.group, error = %fatal, "the group has stopped; the node must be restarted");
+        }
         if seen.leader.is_some() && before.is_none_or(|b| b.leader.is_none() || b.term != seen.term)
         {
-            tracing::debug!(
+            tracing::info!(
                 group = self.group,
-                leader = seen.leader.unwrap_or(0),
+                leader = %NodeId(seen.leader.unwrap_or(0)),
                 term = seen.term,
                 "the group has a leader"
             );

@@ -34,6 +34,7 @@ struct Counters {
     reconnects: IntCounter,
     dials: IntCounterVec,
     admissions: IntCounterVec,
+    refused: IntCounter,
     cuts: IntCounterVec,
     /// By lane.
     lanes: [LaneMetrics; 4],
@@ -68,6 +69,11 @@ impl Metrics {
         };
         let links = IntGauge::new("orama_mesh_links", "Peers with a link.")?;
         registry.register(Box::new(links.clone()))?;
+        let refused = IntCounter::new(
+            "orama_mesh_refused_connections_total",
+            "Connections from outside that came to nothing, at whatever stage.",
+        )?;
+        registry.register(Box::new(refused.clone()))?;
         let reconnects = IntCounter::new(
             "orama_mesh_reconnects_total",
             "Links to kept peers that were made again after a break.",
@@ -129,6 +135,7 @@ impl Metrics {
                 "Admissions attempted by either side, by result.",
                 &["result"],
             )?,
+            refused,
             cuts: counter(
                 "orama_mesh_links_ended_total",
                 "Links that ended, by reason.",
@@ -163,6 +170,10 @@ impl Metrics {
     pub(super) fn dial(&self, result: &str) {
         self.0.dials.with_label_values(&[result]).inc();
     }
+    pub(super) fn refused(&self) {
+        self.0.refused.inc();
+    }
+
     pub(super) fn admission(&self, result: &str) {
         self.0.admissions.with_label_values(&[result]).inc();
     }

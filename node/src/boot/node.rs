@@ -62,10 +62,11 @@ pub(super) async fn serve(config: Config) -> anyhow::Result<()> {
     } = running;
     let Gateway { handle, server, .. } = gateway;
     let mut server = actix::spawn(server);
-    tokio::select! {
+    let asked = tokio::select! {
         signal = signals.next() => {
             tracing::info!(signal, limit = ?drain_timeout, "draining");
             health.set_draining();
+            true
         }
         () = turned_true(&mut removed) => {
             tracing::warn!(
@@ -73,6 +74,7 @@ pub(super) async fn serve(config: Config) -> anyhow::Result<()> {
                 "this node was removed from its cluster: draining, then it stops for good"
             );
             health.set_removed();
+            false
         }
         ended = &mut server => {
             let problem = match ended {
@@ -82,7 +84,7 @@ pub(super) async fn serve(config: Config) -> anyhow::Result<()> {
             };
             anyhow::bail!("the gateway has stopped: {problem}");
         }
-    }
+    };
     let drained = async {
         let start = Instant::now();
         // Listeners close at once; requests being answered go on, up to the
@@ -102,11 +104,21 @@ pub(super) async fn serve(config: Config) -> anyhow::Result<()> {
             tracing::info!("stopped");
             Ok(())
         }
-        signal = signals.next() => {
+        signal = impatient(&mut signals, asked) => {
             tracing::warn!(signal, "second signal: stopping at once");
             stop_now()
         }
     }
+}
+
+/// Waits for the signal that means "at once": the second one. Whoever removed a node
+/// sends it a first one too.
+async fn impatient(signals: &mut StopSignals, asked: bool) -> &'static str {
+    if !asked {
+        let signal = signals.next().await;
+        tracing::info!(signal, "draining already");
+    }
+    signals.next().await
 }
 
 /// Waits until the watch is true; for ever when nobody can set it any more.

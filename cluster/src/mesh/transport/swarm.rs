@@ -325,6 +325,7 @@ impl Driver {
             ListenError::Transport(error) => cause(error),
             other => cause(other),
         };
+        self.shared.metrics.refused();
         // Ports change with every try; the machine does not.
         if let Some(suppressed) = self.quiet.due(ip_of(from)) {
             tracing::warn!(address = %from, %reason, suppressed, "a connection to the mesh was not admitted");
