@@ -194,6 +194,10 @@ impl Drop for Sent {
         let mut state = self.peer.state.lock();
         if state.round == self.round {
             state.sent = state.sent.saturating_sub(1);
+        } else if let Some((report, _)) = &mut state.report {
+            // The report counts it as running, and it is not any more. At worst it had
+            // ended just before the report: then the peer refuses one that it has no place for.
+            report.running = report.running.saturating_sub(1);
         }
     }
 }

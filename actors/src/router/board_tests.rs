@@ -75,14 +75,15 @@ fn what_was_sent_since_the_report_counts() {
     assert_eq!(busy(&board, now), None, "a burst fills it");
     drop(second);
     assert_eq!(busy(&board, now), Some(3));
-    // The next report holds the first; its end must not be subtracted from that.
+    // The next report counts the first; its end makes room at once.
     board.report(ID, report(3), now);
     assert_eq!(busy(&board, now), Some(3));
     let third = peer.send();
-    drop(first);
     assert_eq!(busy(&board, now), None);
-    drop(third);
+    drop(first);
     assert_eq!(busy(&board, now), Some(3));
+    drop(third);
+    assert_eq!(busy(&board, now), Some(2));
 }
 
 #[test]
