@@ -102,7 +102,8 @@ async fn a_peer_that_falls_silent_is_noticed_and_comes_back() {
     a.unlinked(&b).await;
     b.unlinked(&a).await;
     assert_eq!(gate.next().await, "dropped");
-    assert_eq!(a.mesh.shared.metrics.cuts("silent"), 1);
+    a.counted("the silence", |metrics| metrics.cuts("silent") == 1)
+        .await;
     // It is dialled all the while; once packets pass, the link is there again.
     wire.swallow(false, false);
     a.linked(&b).await;
