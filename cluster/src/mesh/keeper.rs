@@ -8,6 +8,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use libp2p::Multiaddr;
 use orama_proto::NodeId;
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, sleep_until};
@@ -34,22 +35,36 @@ const MENTION_EVERY: Duration = Duration::from_secs(60);
 /// A node that is kept. Dropping it stops the dialling; the link stays.
 pub(super) struct Keeper {
     addresses: watch::Sender<Vec<Multiaddr>>,
+    learned: Learned,
     task: AbortHandle,
 }
+
+/// What the node said about itself last.
+type Learned = Arc<Mutex<Vec<Multiaddr>>>;
 
 impl Keeper {
     pub(super) fn start(shared: Arc<Shared>, node: NodeId, addresses: Vec<Multiaddr>) -> Self {
         let (sender, addresses) = watch::channel(addresses);
+        let learned = Learned::default();
+        let keeping = Arc::clone(&learned);
         let task = tokio::spawn(async move {
             tokio::select! {
                 () = shared.closed() => {}
-                () = Keeping::new(&shared, node, addresses).run() => {}
+                () = Keeping::new(&shared, node, addresses, keeping).run() => {}
             }
         });
         Self {
             addresses: sender,
+            learned,
             task: task.abort_handle(),
         }
+    }
+
+    /// Where the node says it can be reached: tried too.
+    pub(super) fn learn(&self, addresses: &[String]) {
+        let parsed = addresses.iter();
+        let parsed = parsed.filter_map(|text| addresses::parse(text).ok());
+        *self.learned.lock() = parsed.collect();
     }
 
     pub(super) fn update(&self, addresses: Vec<Multiaddr>) {
@@ -71,19 +86,23 @@ struct Keeping<'a> {
     shared: &'a Shared,
     node: NodeId,
     addresses: watch::Receiver<Vec<Multiaddr>>,
-    /// What the node said about itself last.
-    learned: Vec<Multiaddr>,
+    learned: Learned,
     failures: u32,
     mentioned: Option<Instant>,
 }
 
 impl<'a> Keeping<'a> {
-    fn new(shared: &'a Shared, node: NodeId, addresses: watch::Receiver<Vec<Multiaddr>>) -> Self {
+    fn new(
+        shared: &'a Shared,
+        node: NodeId,
+        addresses: watch::Receiver<Vec<Multiaddr>>,
+        learned: Learned,
+    ) -> Self {
         Self {
             shared,
             node,
             addresses,
-            learned: Vec::new(),
+            learned,
             failures: 0,
             mentioned: None,
         }
@@ -120,13 +139,9 @@ impl<'a> Keeping<'a> {
         }
     }
 
-    async fn until_unlinked(&mut self) {
+    async fn until_unlinked(&self) {
         let mut changes = self.shared.links.changes();
-        while let Some(peer) = self.shared.links.peer(self.node) {
-            let parsed = peer.addresses.iter();
-            self.learned = parsed
-                .filter_map(|text| addresses::parse(text).ok())
-                .collect();
+        while self.shared.links.is_linked(self.node) {
             if changes.changed().await.is_err() {
                 return;
             }
@@ -158,9 +173,10 @@ impl<'a> Keeping<'a> {
     /// Where to try.
     async fn targets(&mut self) -> Vec<Multiaddr> {
         let known = self.addresses.borrow_and_update().clone();
+        let learned = self.learned.lock().clone();
         let mut seen = HashSet::new();
         let mut targets = Vec::new();
-        for address in known.iter().chain(&self.learned) {
+        for address in known.iter().chain(&learned) {
             match addresses::resolve(address).await {
                 Ok(found) => targets.extend(found.into_iter().filter(|a| seen.insert(a.clone()))),
                 Err(why) => tracing::debug!(node = %self.node, why, "an address leads nowhere"),

@@ -44,8 +44,8 @@ pub(super) async fn run(link: Arc<Link>, mut streams: mpsc::Receiver<Opened>, sh
         () = drive(&link, &mut streams, &shared, &mut tasks) => link.ended().await,
     };
     tasks.abort_all();
-    let last = shared.links.remove(&link);
     shared.metrics.ended(end.reason);
+    let last = shared.links.remove(&link);
     let name = link.peer().map(|peer| peer.name).unwrap_or_default();
     let (node, address, why) = (link.node, &link.address, &end.text);
     if last && !end.wanted {
@@ -278,6 +278,10 @@ fn met(link: &Arc<Link>, shared: &Arc<Shared>, hello: Hello) -> Result<Bytes, De
     let theirs = hello.cluster;
     if refuse_foreign(link, shared.cluster(), theirs, shared) {
         return Err(Declined("this node belongs to another cluster".to_owned()));
+    }
+    // Before calls can use the link: it may end at any moment.
+    if let Some(keeper) = shared.kept.lock().get(&link.node) {
+        keeper.learn(&hello.addresses);
     }
     let mut news = false;
     link.advance(shared, |progress| {

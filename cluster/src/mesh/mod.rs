@@ -135,7 +135,11 @@ impl Mesh {
             keeper.update(usable);
             return;
         }
-        kept.insert(node, Keeper::start(Arc::clone(&self.shared), node, usable));
+        let keeper = Keeper::start(Arc::clone(&self.shared), node, usable);
+        if let Some(peer) = self.shared.links.peer(node) {
+            keeper.learn(&peer.addresses);
+        }
+        kept.insert(node, keeper);
     }
     /// Stops keeping a link and closes it.
     pub fn forget(&self, node: NodeId) {

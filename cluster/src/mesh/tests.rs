@@ -96,6 +96,16 @@ impl Node {
         self.until("unlinked", |mesh| !mesh.linked(id)).await;
     }
 
+    /// Waits until something was counted: that happens after it could be seen.
+    pub(super) async fn counted(&self, what: &str, check: impl Fn(&Metrics) -> bool) {
+        let counted = timeout(LONG, async {
+            while !check(&self.mesh.shared.metrics) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        assert!(counted.await.is_ok(), "{what} was not counted");
+    }
+
     pub(super) async fn call(
         &self,
         to: &Node,

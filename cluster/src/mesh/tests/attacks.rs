@@ -177,7 +177,8 @@ async fn a_member_that_breaks_the_rules_is_cut() {
         }
         member.write(lane, bytes).await;
         member.until_cut().await;
-        assert_eq!(b.mesh.shared.metrics.cuts(reason), before + 1, "{reason}");
+        b.counted(reason, |metrics| metrics.cuts(reason) == before + 1)
+            .await;
     }
     b.mesh.serve(Service::Invoke, echo());
     a.call(&b, Lane::Calls, "x").await.unwrap();
@@ -197,7 +198,8 @@ async fn who_has_not_said_who_it_is_is_not_served() {
     assert_eq!(answer, [4, 0, 0, 0, 1, 1, 1, 2]);
     // And it goes when it does not say so in time.
     member.until_cut().await;
-    assert_eq!(b.mesh.shared.metrics.cuts("not_introduced"), 1);
+    b.counted("it", |metrics| metrics.cuts("not_introduced") == 1)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
