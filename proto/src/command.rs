@@ -144,6 +144,8 @@ pub enum MetaCommand {
         cluster: ClusterId,
         /// Data groups, for good.
         data_groups: u32,
+        /// Voters of `meta` that there must be before the cluster is used.
+        first_voters: u32,
     },
     /// Adds a member or replaces what is known of it; `Unchanged` when nothing differs.
     /// `Exists` when another member has the name, unless it is the one that `replaces` names.

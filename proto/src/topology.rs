@@ -77,6 +77,9 @@ pub struct Topology {
     pub cluster: Option<ClusterId>,
     /// Data groups, fixed when the cluster is formed.
     pub data_groups: u32,
+    /// Voters of `meta` that there must be before the cluster is used for the first time:
+    /// decided by whoever forms it, so that a restart with other settings changes nothing.
+    pub first_voters: u32,
     /// Rises with every change of this value; fences owners of older ones.
     pub epoch: u64,
     /// Members by id.

@@ -159,20 +159,20 @@ impl Groups {
             group.shutdown().await;
         }
         let storage = Arc::clone(&self.inner.storage);
-        // What proves that there was a log goes before the log does.
+        // The log first: what is left beside an empty one is swept away at the next start,
+        // a log without its snapshots could not be opened again.
+        storage
+            .log
+            .erase(id)
+            .await
+            .map_err(|e| StorageFault::io(&storage.paths.log, e))?;
         blocking(id, move || {
             let dir = &storage.paths.snapshots;
             SnapshotStore::erase(dir, id).map_err(|e| StorageFault::io(dir, e))?;
             let state = &storage.paths.state;
             storage.db.erase(id).map_err(|e| StorageFault::io(state, e))
         })
-        .await?;
-        let storage = &self.inner.storage;
-        storage
-            .log
-            .erase(id)
-            .await
-            .map_err(|e| StorageFault::io(&storage.paths.log, e))
+        .await
     }
 
     /// Stops every group, writes what was held back, closes the log.

@@ -223,6 +223,9 @@ impl Group {
             // Whoever asks tries again for a while.
             return GroupAnswer::NotLeader;
         };
+        if self.is_stopped() {
+            return GroupAnswer::Stopped("it was shut down".into());
+        }
         match self.propose_here(&command).await {
             Tried::Elsewhere(_) => GroupAnswer::NotLeader,
             Tried::Done(Ok(Committed { index, reply })) => GroupAnswer::Committed {
@@ -232,7 +235,9 @@ impl Group {
             Tried::Done(Err(fault)) => match fault {
                 ProposeFault::NoLeader => GroupAnswer::NotLeader,
                 ProposeFault::Full => GroupAnswer::Full,
-                ProposeFault::Stopped(why) => GroupAnswer::Stopped(why),
+                // It may have reached the log before, which is all there is when the leader
+                // is the only voter.
+                ProposeFault::Stopped(why) => GroupAnswer::Unknown(why),
                 ProposeFault::Unknown(why) => GroupAnswer::Unknown(why),
                 ProposeFault::TooLarge(bytes) => GroupAnswer::TooLarge(bytes as u64),
             },

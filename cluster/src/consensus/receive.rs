@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -138,7 +139,9 @@ impl Incoming {
                 header: Arc::new(header),
             })
         };
-        let file = verified();
+        // A panic must not keep the place for ever.
+        let file = catch_unwind(AssertUnwindSafe(verified))
+            .unwrap_or_else(|_| Err(Refused::Damaged("its structure is inconsistent".into())));
         if file.is_err() {
             self.done();
         }

@@ -20,6 +20,7 @@ use super::metrics::Metrics;
 use super::snapshot::{SnapshotFile, SnapshotStore};
 use super::state::{GroupState, StateDb, Unusable};
 use super::types::{MembershipRecord, Position};
+use crate::data_dir::sync_dir;
 
 /// Where a node keeps its groups.
 #[derive(Debug, Clone)]
@@ -65,6 +66,7 @@ impl Storage {
     ) -> Result<Self, StorageFault> {
         refuse_lost_log(paths)?;
         let log = RaftLog::open(&paths.log, metrics)?;
+        mark_begun(paths)?;
         let missing = !paths.state.exists();
         let opened = StateDb::open(&paths.state)?.and_then(|db| {
             let found = db.all()?;
@@ -114,6 +116,13 @@ fn refuse_lost_log(paths: &Paths) -> Result<(), StorageFault> {
     if !segments.is_empty() {
         return Ok(());
     }
+    let mark = begun(paths);
+    if mark.try_exists().map_err(|e| StorageFault::io(&mark, e))? {
+        return Err(StorageFault::LogMissing {
+            path: paths.log.clone(),
+            witness: mark,
+        });
+    }
     for dir in [&paths.state, &paths.snapshots] {
         let mut entries = match fs::read_dir(dir) {
             Ok(entries) => entries,
@@ -130,6 +139,43 @@ fn refuse_lost_log(paths: &Paths) -> Result<(), StorageFault> {
     Ok(())
 }
 
+/// The file that says, outside the directories of log, state and snapshots, that this
+/// node has a log. A node that lost all three and kept its key would otherwise come back
+/// as itself and vote without knowing what it has acknowledged.
+fn begun(paths: &Paths) -> PathBuf {
+    paths.state.with_file_name("log-begun")
+}
+
+fn mark_begun(paths: &Paths) -> Result<(), StorageFault> {
+    let mark = begun(paths);
+    let fault = |e| StorageFault::io(&mark, e);
+    if mark.try_exists().map_err(fault)? {
+        return Ok(());
+    }
+    fs::File::create(&mark)
+        .and_then(|file| file.sync_all())
+        .map_err(fault)?;
+    mark.parent().map_or(Ok(()), sync_dir).map_err(fault)
+}
+
+/// A copy's log is erased before its state and snapshots. What is left of them beside
+/// an empty log belongs to a copy whose erasing was interrupted.
+fn sweep_erased(storage: &Storage, group: GroupId) -> Result<(), StorageFault> {
+    if group == GroupId::META || !storage.log.is_pristine(group)? {
+        return Ok(());
+    }
+    let dir = &storage.paths.snapshots;
+    SnapshotStore::erase(dir, group).map_err(|e| StorageFault::io(dir, e))?;
+    if storage.found.lock().remove(&group).is_some() {
+        let state = &storage.paths.state;
+        storage
+            .db
+            .erase(group)
+            .map_err(|e| StorageFault::io(state, e))?;
+    }
+    Ok(())
+}
+
 /// Opens a group's storage. Blocks.
 pub(crate) fn recover(
     storage: &Storage,
@@ -137,6 +183,7 @@ pub(crate) fn recover(
     machine: &dyn Machine,
 ) -> Result<Recovered, StorageFault> {
     let node = storage.node;
+    sweep_erased(storage, group)?;
     let recovery = Recovery {
         group,
         storage,

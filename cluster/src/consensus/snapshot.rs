@@ -323,13 +323,22 @@ impl SnapshotStore {
     /// Deletes every file of a group. Blocks.
     pub(crate) fn erase(dir: &Path, group: GroupId) -> io::Result<()> {
         let prefix = format!("{:08x}-", group.0);
-        for entry in fs::read_dir(dir)? {
+        let entries = match fs::read_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        let mut any = false;
+        for entry in entries {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with(&prefix) {
                 fs::remove_file(entry.path())?;
+                any = true;
             }
         }
-        File::open(dir)?.sync_all()
+        match any {
+            true => File::open(dir)?.sync_all(),
+            false => Ok(()),
+        }
     }
 
     /// Whether this file is one of ours.

@@ -200,6 +200,12 @@ impl DataGroups {
             Err(DataError::Unavailable(_)) if Instant::now() < deadline => {
                 self.remote(&ask, deadline).await
             }
+            // This copy is gone or broken; others can be read all the same.
+            Err(DataError::Stopped { .. })
+                if matches!(ask, Ask::Get { .. }) && self.0.mesh.is_some() =>
+            {
+                self.remote(&ask, deadline).await
+            }
             other => other,
         }
     }

@@ -66,8 +66,13 @@ impl Handler for Desk {
             }
             // A write goes on when the caller is gone: half of it would be no outcome.
             let deadline = incoming.deadline;
+            let write = ask.is_write();
             let work = async move { groups.local(&ask, deadline).await };
-            let outcome = tokio::spawn(work).await.map_err(|e| declined(&e))?;
+            let outcome = match tokio::spawn(work).await {
+                Ok(outcome) => outcome,
+                Err(_) if write => Err(DataError::Unknown(GroupId::META)),
+                Err(error) => return Err(declined(&error)),
+            };
             let answer = match outcome {
                 Ok(Done::Value(value)) => Answer::Value(value),
                 Ok(Done::Set) => Answer::Done,
@@ -75,6 +80,8 @@ impl Handler for Desk {
                 Err(DataError::Limit { .. }) => Answer::Registers,
                 Err(DataError::Unknown(_)) => Answer::Unknown,
                 Err(DataError::Full(_)) => Answer::Full,
+                // It may have been proposed before.
+                Err(DataError::Stopped { .. }) if write => Answer::Unknown,
                 Err(error) => return Err(declined(&error)),
             };
             let bytes = record::encode(WIRE_VERSION, &answer).map_err(|e| declined(&e))?;

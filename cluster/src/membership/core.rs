@@ -248,13 +248,19 @@ impl Core {
 
     /// Voters that a cluster has before anything is acknowledged in it.
     pub(super) fn voters_at_first(&self) -> usize {
+        usize::try_from(self.meta.topology().first_voters).unwrap_or(usize::MAX)
+    }
+
+    /// The same for a cluster that this node forms.
+    pub(super) fn expected_voters(&self) -> u32 {
         let expect = self
             .options
             .links
             .as_ref()
             .map_or(1, |l| l.bootstrap_expect);
         let expect = usize::try_from(expect).unwrap_or(usize::MAX);
-        odd(expect.max(1).min(self.options.voters_max.max(1)))
+        let voters = odd(expect.max(1).min(self.options.voters_max.max(1)));
+        u32::try_from(voters).unwrap_or(u32::MAX)
     }
 
     /// Whether a cluster that is being formed has come so far that it may be

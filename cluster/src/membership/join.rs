@@ -137,9 +137,14 @@ async fn counted_on(core: &Core, node: NodeId) -> Option<GroupId> {
         return Some(GroupId::META);
     }
     let views = status::leaders(core, Duration::from_secs(1)).await;
-    let mut views = views.into_iter();
-    let inside = views.find(|(_, v)| v.voters.contains(&node) || v.learners.contains(&node));
-    inside.map(|(group, _)| group)
+    let topology = core.meta.topology();
+    let mut groups = topology.groups.iter().filter(|(_, p)| p.formed);
+    let inside = groups.find(|(group, placement)| match views.get(*group) {
+        Some(v) => v.voters.contains(&node) || v.learners.contains(&node),
+        // Nobody knows: as if it did. This is when its vote would matter most.
+        None => placement.replicas.contains(&node),
+    });
+    inside.map(|(group, _)| *group)
 }
 
 /// The member whose name the new one has, when it is dead and may be replaced.

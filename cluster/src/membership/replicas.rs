@@ -199,6 +199,11 @@ async fn drop_copies(core: &Core) -> bool {
     }
     // What the others say: this copy may be behind and not know that it was let go.
     let views = status::leaders(core, Duration::from_secs(1)).await;
+    // Asking took its time: the copy may have been wanted here again since.
+    let confirmed = core.meta.confirm(Instant::now() + CONFIRM_WITHIN).await;
+    if confirmed.is_err() {
+        return false;
+    }
     let topology = core.meta.topology();
     let mut done = false;
     for group in candidates {

@@ -249,6 +249,7 @@ async fn settle_alone(core: &Core) -> Result<(), ClusterError> {
         commands.push(MetaCommand::InitCluster {
             cluster: draw()?,
             data_groups: count,
+            first_voters: 1,
         });
         epoch += 1;
     }
@@ -399,6 +400,7 @@ async fn found(core: &Core) -> Result<ClusterId, ClusterError> {
     let init = MetaCommand::InitCluster {
         cluster: draw()?,
         data_groups: core.options.data_groups,
+        first_voters: core.expected_voters(),
     };
     let put = MetaCommand::PutMember {
         member: core.member(),

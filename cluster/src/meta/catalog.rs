@@ -92,6 +92,7 @@ impl Catalog {
                 Item::Topology(record) => {
                     topology.cluster = record.cluster;
                     topology.data_groups = record.data_groups;
+                    topology.first_voters = record.first_voters;
                     topology.epoch = record.epoch;
                 }
                 Item::Member(member) => drop(topology.nodes.insert(member.id, member)),

@@ -45,6 +45,7 @@ pub(super) struct NameRecord {
 pub(super) struct TopologyRecord {
     pub(super) cluster: Option<ClusterId>,
     pub(super) data_groups: u32,
+    pub(super) first_voters: u32,
     pub(super) epoch: u64,
 }
 

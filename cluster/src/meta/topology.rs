@@ -29,7 +29,8 @@ pub(super) fn apply(
         MetaCommand::InitCluster {
             cluster,
             data_groups,
-        } => draft.init(cluster, data_groups)?,
+            first_voters,
+        } => draft.init(cluster, data_groups, first_voters)?,
         MetaCommand::PutMember { member, replaces } => draft.put_member(member, replaces)?,
         MetaCommand::SetMemberState { node, state } => draft.set_state(node, state)?,
         MetaCommand::RemoveMember { node } => draft.remove_member(node)?,
@@ -51,6 +52,7 @@ pub(super) fn apply(
     let record = TopologyRecord {
         cluster: topology.cluster,
         data_groups: topology.data_groups,
+        first_voters: topology.first_voters,
         epoch: topology.epoch,
     };
     put(&mut draft.changes, keys::TOPOLOGY.to_vec(), &record)?;
@@ -86,7 +88,12 @@ struct Draft {
 }
 
 impl Draft {
-    fn init(&mut self, cluster: ClusterId, data_groups: u32) -> Result<bool, Stop> {
+    fn init(
+        &mut self,
+        cluster: ClusterId,
+        data_groups: u32,
+        first_voters: u32,
+    ) -> Result<bool, Stop> {
         if self.topology.cluster.is_some() {
             return Ok(false);
         }
@@ -97,6 +104,7 @@ impl Draft {
         )?;
         self.topology.cluster = Some(cluster);
         self.topology.data_groups = data_groups;
+        self.topology.first_voters = first_voters;
         Ok(true)
     }
 

@@ -46,6 +46,7 @@ impl TopologyModel {
             MetaCommand::InitCluster {
                 cluster,
                 data_groups,
+                ..
             } => self.init(cluster, data_groups),
             MetaCommand::PutMember { member, replaces } => self.put(member, replaces),
             MetaCommand::SetMemberState { node, state } => self.state(node, state),
@@ -222,7 +223,7 @@ pub(super) fn commands() -> impl Strategy<Value = MetaCommand> {
         },
     );
     prop_oneof![
-        1 => (any::<u128>(), 0u32..4).prop_map(|(id, data_groups)| MetaCommand::InitCluster { cluster: ClusterId(id), data_groups }),
+        1 => (any::<u128>(), 0u32..4).prop_map(|(id, data_groups)| MetaCommand::InitCluster { cluster: ClusterId(id), data_groups, first_voters: data_groups }),
         6 => (member, prop::option::of(node())).prop_map(|(member, replaces)| MetaCommand::PutMember { member, replaces }),
         2 => (node(), state).prop_map(|(node, state)| MetaCommand::SetMemberState { node, state }),
         2 => node().prop_map(|node| MetaCommand::RemoveMember { node }),

@@ -1,6 +1,7 @@
 //! Three replicas that are well: writing, reading, changing members and leaders, restarting.
 
 use super::*;
+use crate::consensus::log::RaftLog;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_node_writes_and_reads_its_own_writes() {
@@ -143,5 +144,23 @@ async fn a_group_of_one_confirms_without_asking_and_several_share_a_node() {
     node.groups.remove(GroupId(7)).await.unwrap();
     assert!(node.groups.is_pristine(GroupId(7)).unwrap());
     assert!(!node.groups.is_pristine(GroupId(8)).unwrap());
-    node.groups.shutdown().await;
+    let id = node.id;
+    let dir = node.stop().await;
+    // Erasing another one is cut off when only its log is gone.
+    let metrics = || Metrics::register(&prometheus::Registry::new()).unwrap();
+    let log = RaftLog::open(&Node::paths(&dir).log, &metrics()).unwrap();
+    log.erase(GroupId(9)).await.unwrap();
+    log.close().await.unwrap();
+    let groups = Groups::over(&Node::paths(&dir), id, None, metrics())
+        .await
+        .unwrap();
+    for (id, value) in [(8, Some("8")), (9, None)] {
+        let registers = Arc::<Registers>::default();
+        groups
+            .start(GroupId(id), registers.clone(), &options(100), Begin::Found)
+            .await
+            .unwrap();
+        assert_eq!(registers.get("a").as_deref(), value.map(str::as_bytes));
+    }
+    groups.shutdown().await;
 }

@@ -154,6 +154,15 @@ async fn a_log_that_lost_acknowledged_changes_is_refused() {
         error.contains("acknowledged changes are missing"),
         "{error}"
     );
+    // Everything but the key is gone: the node must not come back as one that knows nothing.
+    let aside = node.paths().state.with_extension("aside");
+    fs::rename(node.paths().state, &aside).unwrap();
+    let snapshots = node.paths().snapshots.with_extension("aside");
+    fs::rename(node.paths().snapshots, &snapshots).unwrap();
+    let error = node.try_open(5000).await.err().unwrap().to_string();
+    assert!(error.contains("log-begun"), "{error}");
+    fs::rename(aside, node.paths().state).unwrap();
+    fs::rename(snapshots, node.paths().snapshots).unwrap();
     // A flipped byte inside an entry.
     let at = old
         .windows(300)
