@@ -74,6 +74,10 @@ impl Inner {
         if stored.map_err(|e| errors::blob_at_deploy(&e))? != wasm_cid {
             return Err(errors::unexpected("a blob was stored under another name"));
         }
+        // The voters that count are today's: a node that was cut off may know older ones.
+        if self.cluster.mesh().is_some() {
+            self.confirm().await?;
+        }
         // Whoever is told of the version must be able to get it, whichever node dies.
         self.blobs
             .spread(wasm_cid, Instant::now() + SPREAD_WITHIN)

@@ -490,6 +490,12 @@ impl Platform {
         self.inner.actors()
     }
 
+    /// The first half of a stop: takes no more work of other nodes and hands over what this
+    /// node leads. What arrives here is still served.
+    pub async fn step_down(&self) {
+        self.inner.step_down().await;
+    }
+
     /// Refuses new invocations and deploys, waits for running ones up to
     /// `limit`, writes the journal out, stops the actors, hands over what this
     /// node leads and leaves the mesh. Answers how many were still running at the end.

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use orama_cluster::MetaStore;
 use orama_proto::function::FunctionVersion;
 use orama_proto::{ContentId, FunctionName, Namespace};
@@ -99,7 +100,8 @@ async fn work(platform: Weak<Inner>, job: Job) -> (Job, Option<String>) {
     let Some(platform) = platform.upgrade() else {
         return (job, None);
     };
-    let outcome = async {
+    // A panic must not make this node believe for ever that the work goes on.
+    let outcome = std::panic::AssertUnwindSafe(async {
         let stored = platform.blobs.ensure(job.cid).await;
         stored.map_err(|error| error.to_string())?;
         if job.warm {
@@ -107,8 +109,11 @@ async fn work(platform: Weak<Inner>, job: Job) -> (Job, Option<String>) {
             loaded.map_err(|error| error.to_string())?;
         }
         Ok::<_, String>(())
-    };
-    let error = outcome.await.err();
+    });
+    let outcome = outcome.catch_unwind().await;
+    let error = outcome
+        .unwrap_or_else(|_| Err("it panicked".to_owned()))
+        .err();
     let label = match (&error, job.warm) {
         (None, true) => "loaded",
         (None, false) => "stored",

@@ -33,6 +33,11 @@ impl Inner {
         all
     }
 
+    pub(super) async fn step_down(&self) {
+        self.router.leave();
+        self.cluster.step_down().await;
+    }
+
     pub(super) async fn drain(&self, limit: Duration) -> usize {
         self.invoker.admission.close();
         self.deploys.close();

@@ -5,7 +5,6 @@
 //! that nothing was started, or may assume that something was.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -14,7 +13,7 @@ use orama_cluster::mesh::BoxFuture;
 use orama_cluster::{Declined, Handler, Incoming};
 use orama_proto::forward::{FORWARD_HOPS_MAX, ForwardReply, ForwardedInvoke, NotTaken};
 use orama_proto::load::{LOAD_VERSION, LoadReport};
-use orama_proto::{ApiError, ContentId, ErrorCode, RequestId, record};
+use orama_proto::{ApiError, ContentId, RequestId, record};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -87,11 +86,13 @@ impl Handler for Invocations {
                             Some(request),
                         )
                     }
-                    // Its thread has ended. It had begun: declining would be a lie.
+                    // Its thread has ended with this node. It had begun: declining would be
+                    // a lie, and so would an error of the guest's. An answer that says
+                    // nothing lets the origin decide as if the link had broken.
                     Err(_) => {
                         shared.metrics.taken(In::Failed);
-                        let error = stopped(&shared.name, &id);
-                        (ForwardReply::Failed(error.into()), Bytes::new(), None)
+                        tracing::warn!(request_id = %id, "a forwarded invocation was cut off by the end of this node");
+                        return Ok(Bytes::new());
                     }
                 },
             };
@@ -134,7 +135,7 @@ impl Shared {
             self.metrics.taken(how);
             Ok(Taken::Not(why))
         };
-        if invoker.admission.is_closed() || !self.active.load(Ordering::Relaxed) {
+        if invoker.admission.is_closed() || !self.takes() {
             return not(In::Draining, NotTaken::Draining);
         }
         let version = Some(head.version);
@@ -255,11 +256,4 @@ pub(super) type LoadingSet = Mutex<HashSet<ContentId>>;
 
 fn ending() -> Declined {
     Declined("this node starts or ends".to_owned())
-}
-
-fn stopped(node: &str, id: &RequestId) -> ApiError {
-    let text = format!("node {node:?} stopped while it ran request {id}; it may have run");
-    let mut error = ApiError::new(ErrorCode::ServiceUnavailable, text);
-    error.retryable = false;
-    error
 }

@@ -56,6 +56,8 @@ struct Shared {
     loading: LoadingSet,
     /// Member that may take forwarded invocations, as the topology says.
     active: AtomicBool,
+    /// The node was asked to stop: it takes nothing from others any more.
+    leaving: AtomicBool,
     rounds: AtomicU64,
     restarts: AtomicU64,
     stopped: AtomicBool,
@@ -88,6 +90,7 @@ impl Router {
                 threads: OnceLock::new(),
                 loading: LoadingSet::default(),
                 active: AtomicBool::new(true),
+                leaving: AtomicBool::new(false),
                 rounds: AtomicU64::new(0),
                 restarts: AtomicU64::new(0),
                 stopped: AtomicBool::new(false),
@@ -164,6 +167,11 @@ impl Router {
         }
     }
 
+    /// Takes no more invocations of other nodes; they are told with the next round.
+    pub(crate) fn leave(&self) {
+        self.0.shared.leaving.store(true, Ordering::Relaxed);
+    }
+
     /// Ends the actor and the threads. What still runs on them is stopped.
     pub(crate) fn stop(&self) {
         self.0.stop();
@@ -193,10 +201,15 @@ impl Shared {
         self.invoker.get().and_then(Weak::upgrade)
     }
 
+    /// Whether this node is to take invocations of others.
+    fn takes(&self) -> bool {
+        self.active.load(Ordering::Relaxed) && !self.leaving.load(Ordering::Relaxed)
+    }
+
     /// This node's load now; `None` while it starts or ends.
     fn report(&self) -> Option<LoadReport> {
         let mut report = self.invoker()?.load();
-        report.closed |= !self.active.load(Ordering::Relaxed);
+        report.closed |= !self.takes();
         Some(report)
     }
 }

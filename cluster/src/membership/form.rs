@@ -122,7 +122,9 @@ pub(super) async fn decide(
             desk.set(State::Joining);
             return Ok(Way::Join(cluster));
         }
-        let alone = expect == 1 && seeker.tried() && fresh.is_empty() && !undecided;
+        // One that cannot be reached for a moment may be the member that this node is to
+        // join: only a node whose seeds are all its own addresses begins alone.
+        let alone = expect == 1 && seeker.only_itself() && fresh.is_empty() && !undecided;
         let enough = expect > 1 && fresh.len() + 1 >= expect as usize && !undecided;
         if alone || (enough && campaign(mesh, desk, &fresh, expect).await) {
             desk.set(State::Joining);

@@ -21,6 +21,8 @@ const TICK: Duration = Duration::from_millis(500);
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// One question.
 const PROBE_WITHIN: Duration = Duration::from_secs(2);
+/// The links of a removed node are closed after so long at the latest: the longest guest.
+const LET_GO_WITHIN: Duration = Duration::from_secs(300);
 /// Before this node's record is tried again after a failure.
 const RECORD_PAUSE: Duration = Duration::from_secs(3);
 
@@ -82,9 +84,19 @@ fn keep(core: &Core, mesh: &Mesh, topology: &Topology, kept: &mut BTreeMap<NodeI
             .collect();
         for node in gone {
             kept.remove(&node);
-            mesh.forget(node);
+            tokio::spawn(let_go(mesh.clone(), node));
         }
     }
+}
+
+/// Closes the links of a node that was removed, once what runs across them has ended:
+/// it and this node may be running invocations for each other.
+async fn let_go(mesh: Mesh, node: NodeId) {
+    let until = Instant::now() + LET_GO_WITHIN;
+    while mesh.is_busy(node) && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    mesh.forget(node);
 }
 
 /// Tells linked members what is known here, and hears what they know.

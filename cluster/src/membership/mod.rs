@@ -261,6 +261,10 @@ impl Cluster {
         tracing::info!(%request_id, %group, node, "a group is to be led by another node");
         operations::transfer(&self.core, group, node, deadline).await
     }
+    /// Hands over what this node leads to voters that have caught up; bounded by 3 s.
+    pub async fn step_down(&self) {
+        start::hand_over_all(&self.core).await;
+    }
     /// Hands over what this node leads, stops the groups, flushes, closes the links.
     pub async fn shutdown(&self) {
         start::shutdown(&self.core, self.desk.as_deref()).await;

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::seeds::Seed;
-use crate::mesh::{Mesh, Peer};
+use crate::mesh::{ITSELF, Mesh, Peer};
 
 /// One address is tried for so long.
 const TRY_WITHIN: Duration = Duration::from_secs(3);
@@ -25,6 +25,8 @@ pub(super) struct Seen {
     pub(super) peers: Vec<Peer>,
     /// What went wrong where, for people.
     pub(super) failures: Vec<String>,
+    /// Seeds that were not resolved, and addresses that are not known to be this node's.
+    elsewhere: usize,
 }
 
 /// Handle of the search.
@@ -73,9 +75,9 @@ impl Seeker {
         let _ = tokio::time::timeout(within, round).await;
     }
 
-    /// Whether every seed was tried once.
-    pub(super) fn tried(&self) -> bool {
-        *self.rounds.borrow() > 0
+    /// Whether every seed was tried and led to this very node.
+    pub(super) fn only_itself(&self) -> bool {
+        *self.rounds.borrow() > 0 && self.seen.lock().elsewhere == 0
     }
 
     /// A cluster that answers there and is not this one, when nobody of this one does.
@@ -128,7 +130,10 @@ async fn round(mesh: &Mesh, seeds: &[Seed]) -> Seen {
     for seed in seeds {
         match seed.resolve().await {
             Ok(found) => addresses.extend(found),
-            Err(why) => seen.failures.push(why),
+            Err(why) => {
+                seen.elsewhere += 1;
+                seen.failures.push(why);
+            }
         }
     }
     addresses.sort();
@@ -146,9 +151,13 @@ async fn round(mesh: &Mesh, seeds: &[Seed]) -> Seen {
                 if !peer.addresses.contains(&address) {
                     peer.addresses.push(address);
                 }
+                seen.elsewhere += 1;
                 seen.peers.push(peer);
             }
-            Err(why) => seen.failures.push(format!("{address}: {why}")),
+            Err(why) => {
+                seen.elsewhere += usize::from(why != ITSELF);
+                seen.failures.push(format!("{address}: {why}"));
+            }
         }
     }
     seen

@@ -489,7 +489,7 @@ pub(super) async fn shutdown(core: &Core, desk: Option<&Desk>) {
 }
 
 /// Leadership goes to voters that have caught up, so that nobody waits for an election.
-async fn hand_over_all(core: &Core) {
+pub(super) async fn hand_over_all(core: &Core) {
     const WITHIN: Duration = Duration::from_secs(3);
     let topology = core.meta.topology();
     let linked = core.linked(&topology);

@@ -274,6 +274,6 @@ pub(super) async fn find(shared: &Shared, address: Multiaddr) -> Result<NodeId, 
             Ok(link.node)
         }
         Dialled::Linked(node) => Ok(node),
-        Dialled::Itself => Err("it is this very node".into()),
+        Dialled::Itself => Err(super::ITSELF.into()),
     }
 }

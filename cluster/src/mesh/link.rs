@@ -279,6 +279,11 @@ impl Link {
         !self.clients.iter().any(Client::is_busy)
     }
 
+    /// Whether a call of either side is in flight on it.
+    pub(super) fn is_in_use(&self) -> bool {
+        !self.is_idle() || self.servers.iter().any(|server| server.is_busy())
+    }
+
     /// Claims the one ping that may be on its way; false when it is.
     pub(super) fn begin_ping(&self) -> bool {
         !self.pinging.swap(true, Ordering::Relaxed)

@@ -41,6 +41,9 @@ use metrics::Metrics;
 use shared::Shared;
 use transport::{Command, Driver};
 
+/// What [`Mesh::find`] says of an address that is this node's own.
+pub(crate) const ITSELF: &str = "it is this very node";
+
 pub use key::NodeKey;
 pub use secrets::ClusterSecrets;
 pub use types::{
@@ -148,6 +151,11 @@ impl Mesh {
         for link in self.shared.links.of(Some(node)) {
             link.end(End::forgotten());
         }
+    }
+    /// Whether a call from or to the node is in flight, on any link.
+    pub fn is_busy(&self, node: NodeId) -> bool {
+        let links = self.shared.links.of(Some(node));
+        links.iter().any(|link| link.is_in_use())
     }
     /// Tries an address whose node is not known yet. Answers who is there once it
     /// is admitted and introduced. An address of this very node is an error.

@@ -87,9 +87,10 @@ pub(super) async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let drained = async {
         let start = Instant::now();
-        // Listeners close at once; requests being answered go on, up to the
-        // limit that the gateway was given.
-        handle.stop(true).await;
+        // Listeners close at once; requests being answered go on, up to the limit that
+        // the gateway was given. Meanwhile others take over what this node leads, and
+        // send it nothing any more.
+        tokio::join!(handle.stop(true), platform.step_down());
         let left = drain_timeout.saturating_sub(start.elapsed());
         // Hands over what this node leads, then closes the links.
         let cut = platform.drain(left.max(PLATFORM_DRAIN_MIN)).await;

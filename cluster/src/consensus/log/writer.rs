@@ -53,6 +53,14 @@ pub(super) enum Request {
     Close(oneshot::Sender<io::Result<()>>),
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the writer's own thread has nothing else to do"
+)]
+fn linger() {
+    std::thread::sleep(LINGER);
+}
+
 fn copy(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), error.to_string())
 }
@@ -136,7 +144,7 @@ impl Writer {
     fn run(mut self, mut queue: mpsc::Receiver<Request>) {
         while let Some(first) = queue.blocking_recv() {
             if self.usual >= COMPANY {
-                std::thread::sleep(LINGER);
+                linger();
             }
             let mut next = Some(first);
             let mut bytes = 0;

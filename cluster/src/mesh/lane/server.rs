@@ -82,6 +82,11 @@ impl Server {
         self.outbox.write_to(stream, |_| true).await
     }
 
+    /// Whether a call is being handled.
+    pub(in crate::mesh) fn is_busy(&self) -> bool {
+        !self.running.lock().calls.is_empty()
+    }
+
     /// Stops every call: the link is gone.
     pub(in crate::mesh) fn close(&self) {
         let calls = {

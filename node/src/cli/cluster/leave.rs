@@ -15,6 +15,8 @@ use crate::cli::prompt;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long the node that is asked may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(300);
+/// Without any answer for so long, the node that is asked is the one that left.
+const BLIND_FOR: Duration = Duration::from_secs(30);
 /// How long the command watches. The cluster goes on without it.
 const WATCH_FOR: Duration = Duration::from_secs(1800);
 
@@ -48,7 +50,16 @@ pub(super) async fn run(
     // 202: the node that was asked has other things to do, the cluster goes on.
     if answer.accepted() {
         let began = Instant::now();
-        while watch.look(app, client).await {
+        loop {
+            match watch.look(app, client).await {
+                Look::There => {}
+                Look::Gone => break,
+                Look::Blind => {
+                    return Err(CliError::Failed(format!(
+                        "the node that was asked does not answer any more; node {node:?} goes on leaving. Ask another node with `orama --api-url URL cluster status`"
+                    )));
+                }
+            }
             if began.elapsed() > WATCH_FOR {
                 return Err(CliError::Failed(format!(
                     "node {node:?} is still leaving; `orama cluster status` shows how far it is"
@@ -67,6 +78,16 @@ pub(super) async fn run(
 struct Watch<'a> {
     node: &'a str,
     said: String,
+    /// Since when nothing can be seen.
+    blind: Option<Instant>,
+}
+
+/// What a look shows.
+enum Look {
+    There,
+    Gone,
+    /// Nothing, for so long that it will not get better.
+    Blind,
 }
 
 impl<'a> Watch<'a> {
@@ -74,27 +95,42 @@ impl<'a> Watch<'a> {
         Self {
             node,
             said: String::new(),
+            blind: None,
         }
     }
 
     /// Whether the node is still there, as far as can be told.
-    async fn look(&mut self, app: &mut App, client: &Client) -> bool {
+    async fn look(&mut self, app: &mut App, client: &Client) -> Look {
         let line = match super::ask(client).await {
             Ok((_, status)) => match find(&status, self.node) {
                 Some(node) => still_holds(&status, node),
-                None => return false,
+                None => return Look::Gone,
             },
             // It may be the very node that is leaving, or one moment of many.
-            Err(error) => format!("cannot see how far it is: {error}"),
+            Err(error) => {
+                let since = *self.blind.get_or_insert_with(Instant::now);
+                if since.elapsed() > BLIND_FOR {
+                    return Look::Blind;
+                }
+                format!("cannot see how far it is: {error}")
+            }
         };
+        if !line.starts_with("cannot") {
+            self.blind = None;
+        }
         if line != self.said {
             app.out.progress(&line);
             self.said = line;
         }
-        true
+        Look::There
     }
 }
 
 fn find<'a>(status: &'a ClusterStatus, node: &str) -> Option<&'a ClusterNode> {
-    status.nodes.iter().find(|n| n.name == node || n.id == node)
+    let nodes = status.nodes.iter();
+    // As the server reads it: the table shows the beginnings of ids.
+    nodes
+        .clone()
+        .find(|n| n.name == node)
+        .or_else(|| nodes.clone().find(|n| n.id.starts_with(node)))
 }

@@ -8,7 +8,7 @@ use actix_web::http::StatusCode;
 use orama_proto::api::{Message, RegisterValue, TransferRequest};
 use orama_proto::limits::JSON_BODY_MAX_BYTES;
 use orama_proto::topology::Topology;
-use orama_proto::{ApiError, GroupId};
+use orama_proto::{ApiError, GroupId, NodeId};
 use serde::Deserialize;
 
 use super::Api;
@@ -55,10 +55,12 @@ impl Api {
 
     pub(super) async fn remove_node(&self, call: &Call) -> Result<HttpResponse, ApiError> {
         let node = call.capture(0);
+        // Taken now: afterwards nobody knows whose beginning an id was.
+        let id = id_of(&self.platform.cluster().topology(), node);
         self.platform.remove_member(&call.request_id, node).await?;
         // The platform answers when the node is gone or its patience is over;
         // then the cluster goes on with it by itself.
-        let (status, text) = if is_member(&self.platform.cluster().topology(), node) {
+        let (status, text) = if is_member(&self.platform.cluster().topology(), node, id) {
             (StatusCode::ACCEPTED, "is leaving")
         } else {
             (StatusCode::OK, "has left the cluster")
@@ -142,18 +144,26 @@ fn checked(asked: RegisterValue) -> Result<RegisterValue, ApiError> {
     Ok(asked)
 }
 
-/// Whether a node, by id or name, belongs to the cluster.
-fn is_member(topology: &Topology, node: &str) -> bool {
-    topology
-        .nodes
-        .values()
-        .any(|member| member.name == node || member.id.to_string() == node)
+/// The only member with this name, id, or beginning of an id.
+fn id_of(topology: &Topology, node: &str) -> Option<NodeId> {
+    let members = topology.nodes.values();
+    let mut found = members.filter(|m| m.name == node || m.id.to_string().starts_with(node));
+    let first = found.next()?;
+    found.next().is_none().then_some(first.id)
+}
+
+/// Whether a node, by name or the id it was found to have, belongs to the cluster.
+fn is_member(topology: &Topology, node: &str, id: Option<NodeId>) -> bool {
+    match id {
+        Some(id) => topology.nodes.contains_key(&id),
+        None => topology.nodes.values().any(|m| m.name == node),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use orama_proto::topology::{Member, NodeState};
-    use orama_proto::{ErrorCode, NodeId, Timestamp};
+    use orama_proto::{ErrorCode, Timestamp};
 
     use super::*;
 
@@ -222,7 +232,13 @@ mod tests {
             nodes: [(member.id, member)].into(),
             ..Topology::default()
         };
-        assert!(is_member(&topology, "n1") && is_member(&topology, "0000000000000007"));
-        assert!(!is_member(&topology, "n2") && !is_member(&topology, "7"));
+        for name in ["n1", "0000000000000007", "0000"] {
+            let id = id_of(&topology, name);
+            assert!(is_member(&topology, name, id), "{name}");
+        }
+        for name in ["n2", "7"] {
+            let id = id_of(&topology, name);
+            assert!(!is_member(&topology, name, id), "{name}");
+        }
     }
 }
