@@ -26,7 +26,8 @@ pub(super) const QUEUE: usize = 1024;
 const BATCH_BYTES: usize = 8 << 20;
 
 /// With several writers about, a commit waits so long for more of them: a sync, and the
-/// messages that follow from it, then serve more entries. A lone writer never waits.
+/// messages that follow from it, then serve more entries. Commit marks count as company
+/// too, so a lone writer with peers waits as well.
 const LINGER: Duration = Duration::from_micros(250);
 /// Operations per commit, on average, from which on there are several writers about.
 const COMPANY: f64 = 1.5;
