@@ -9,6 +9,7 @@ pub mod journal;
 pub mod platform;
 pub mod router;
 pub mod runtime;
+pub mod sql;
 pub mod vault;
 pub mod worker;
 

@@ -11,12 +11,14 @@ pub mod journal;
 pub mod membership;
 pub mod mesh;
 pub mod meta;
+mod sql;
 
 pub use blobs::{BlobError, BlobNet, BlobStore};
-pub use data::{DataError, DataGroups};
+pub use data::{Answer, DataError, DataGroups, DatabaseStatus, Export, SqlQuery, Written};
 pub use data_dir::{DataDir, DataDirError};
 pub use disk::room_for_bulk;
 pub use journal::{JournalError, JournalQuery, JournalStats, JournalStore};
 pub use membership::{Cluster, ClusterError, ClusterOptions, LinkOptions, OperationError, Seed};
 pub use mesh::{CallError, Declined, Handler, Incoming, Lane, Mesh, Service};
 pub use meta::{MetaOptions, MetaStore, NamespaceEntry, OpenError, ProposeError};
+pub use sql::{Dump, DumpError};

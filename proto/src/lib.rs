@@ -28,6 +28,7 @@ pub mod manifest;
 pub mod name;
 pub mod record;
 pub mod sealed;
+pub mod sql;
 pub mod time;
 pub mod topology;
 

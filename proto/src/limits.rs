@@ -89,3 +89,30 @@ pub const REPLICAS_MAX: usize = 9;
 pub const ADDRESSES_PER_MEMBER: usize = 16;
 /// One address of a member, and its name and version, in bytes.
 pub const ADDRESS_MAX_BYTES: usize = 256;
+
+/// Statements of a transaction or a batch (CONTRACT 1.7).
+pub const SQL_OPS_MAX: usize = 100;
+/// One statement's text.
+pub const SQL_STATEMENT_MAX_BYTES: usize = 256 * KIB;
+/// Texts and arguments of a transaction or a batch together: an entry of the log is at most 1 MiB.
+pub const SQL_REQUEST_MAX_BYTES: usize = 960 * KIB;
+/// Parameters of a statement.
+pub const SQL_PARAMETERS_MAX: usize = 1_000;
+/// One value in a database: text, BLOB or row.
+pub const SQL_VALUE_MAX_BYTES: usize = MIB;
+/// Rows one query answers (CONTRACT 1.7).
+pub const SQL_ROWS_MAX: usize = 10_000;
+/// Bytes of rows that a read answers, over all its queries (CONTRACT 1.7).
+pub const SQL_RESULT_MAX_BYTES: usize = 32 * MIB;
+/// Bytes of rows that a transaction answers, over all its statements.
+pub const SQL_TRANSACTION_RESULT_MAX_BYTES: usize = 4 * MIB;
+/// Seconds a read may take (CONTRACT 1.7).
+pub const SQL_READ_MAX_SECS: u64 = 10;
+/// Seconds a write may take to be committed.
+pub const SQL_WRITE_MAX_SECS: u64 = 10;
+/// Steps of a transaction: about half a second of simple work.
+pub const SQL_STEPS_MAX: u64 = 20_000_000;
+/// Largest database of a namespace: default.
+pub const DATABASE_MAX_BYTES: usize = 1024 * MIB;
+/// Largest body of `/v1/rqlite/*` (CONTRACT 2.10).
+pub const SQL_BODY_MAX_BYTES: usize = 4 * MIB;

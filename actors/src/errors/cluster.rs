@@ -58,6 +58,7 @@ pub(crate) fn data(error: DataError) -> ApiError {
             ApiError::new(ErrorCode::PayloadTooLarge, error.to_string())
         }
         DataError::Limit { .. } => ApiError::validation(error.to_string()),
+        DataError::Stale(_) | DataError::Fenced(_) => unavailable(error.to_string()),
         DataError::Full(_) => disk_full(),
         DataError::Stopped { group, why } => {
             tracing::error!(%group, why, "a data group has stopped");

@@ -8,6 +8,7 @@ mod cell;
 mod fault;
 mod group;
 mod groups;
+mod keeper;
 mod link;
 mod log;
 mod machine;
@@ -35,6 +36,7 @@ pub(crate) use group::{
     ENTRY_MAX_BYTES, Group, GroupOptions, GroupView, OpenFault, ProposeFault, ReadFault,
 };
 pub(crate) use groups::{Begin, Groups};
+pub(crate) use keeper::{CommandLog, Keeper, KeptEntry, Manifest, Resumed};
 #[doc(hidden)]
 pub use log::LogProbe;
 pub(crate) use machine::{Applied, Machine};

@@ -6,6 +6,7 @@
 
 mod machine;
 mod net;
+mod sql;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::mesh::Mesh;
 use crate::meta::MetaStore;
 use machine::{Command, Registers, Reply};
 use net::{Ask, Done};
+pub use sql::{Answer, DatabaseStatus, Export, SqlQuery, Written};
 
 /// A register cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,12 @@ pub enum DataError {
         /// How much there may be.
         limit: usize,
     },
+    /// The replicas that can be reached are not as fresh as the read demands. Says how far they are off.
+    #[error("the replica is stale: {0}")]
+    Stale(String),
+    /// This replica's copy of the database is being rebuilt, and no other could be reached.
+    #[error("the database is being rebuilt: {0}")]
+    Fenced(String),
     /// The disk is full on the leader.
     #[error("group {0}: the leader's disk is full")]
     Full(GroupId),

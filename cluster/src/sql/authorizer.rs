@@ -1,0 +1,1 @@
+//! What a tenant's statement may touch (SQLite asks while it prepares one).

@@ -1,0 +1,1 @@
+//! The rolling hash of what entries did: equal on replicas that did the same.

@@ -1,0 +1,1 @@
+//! `random()` and `randomblob()` from the entry's seed.
