@@ -17,7 +17,8 @@ use orama_proto::{GroupId, NodeId};
 use parking_lot::RwLock;
 
 use crate::consensus::{
-    Begin, Group, GroupOptions, Groups, Machine, OpenFault, ProposeFault, ReadFault, StorageFault,
+    Backend, Begin, Group, GroupOptions, Groups, Machine, OpenFault, ProposeFault, ReadFault,
+    StorageFault,
 };
 use crate::mesh::Mesh;
 use crate::meta::MetaStore;
@@ -129,7 +130,7 @@ impl DataGroups {
             return Ok(running);
         }
         let machine = Arc::<Registers>::default();
-        let shared = Arc::clone(&machine) as Arc<dyn Machine>;
+        let shared = Backend::Pairs(Arc::clone(&machine) as Arc<dyn Machine>);
         let running = self
             .0
             .groups

@@ -82,6 +82,7 @@ impl Opened {
         };
         let machine = Arc::<MetaMachine>::default();
         let shared = Arc::clone(&machine) as Arc<dyn consensus::Machine>;
+        let shared = consensus::Backend::Pairs(shared);
         let group = self
             .groups
             .start(GroupId::META, shared, &group_options, begin)
@@ -127,6 +128,7 @@ pub(super) async fn start(
             log: dir.raft_log(),
             state: dir.state(),
             snapshots: dir.snapshots(),
+            databases: dir.databases(),
         },
         node: dir.node_id(),
         key: options.links.is_some().then(|| dir.key().clone()),
