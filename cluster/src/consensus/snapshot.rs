@@ -125,11 +125,20 @@ fn damaged(what: &str) -> io::Error {
 
 /// Whether the error is about the contents. A sector that cannot be read is
 /// damage too: the other snapshot may do.
-pub(super) fn is_damage(error: &io::Error) -> bool {
+fn is_damage(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
     ) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+/// Whether what a manifest names is not there or not what it was. Not a sector that cannot be
+/// read or written: the message does not say of which file.
+pub(super) fn is_spoiled(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound
+    )
 }
 
 fn take(rest: &mut &[u8]) -> io::Result<Vec<u8>> {
@@ -372,6 +381,18 @@ impl SnapshotStore {
         match any {
             true => File::open(dir)?.sync_all(),
             false => Ok(()),
+        }
+    }
+
+    /// Forgets a manifest whose files proved damaged, and keeps it for whoever wants to know
+    /// why: the older one does, or a new one. Blocks.
+    pub(super) fn set_aside(&self, file: &SnapshotFile, why: &io::Error) {
+        tracing::warn!(group = %self.group, file = %file.path.display(), %why, "a snapshot is damaged and set aside");
+        self.kept.lock().retain(|kept| kept != file);
+        let aside = fs::rename(&file.path, file.path.with_extension("damaged"))
+            .and_then(|()| File::open(&self.dir)?.sync_all());
+        if let Err(error) = aside {
+            tracing::warn!(group = %self.group, %error, "it stays where it is until the next start");
         }
     }
 
