@@ -17,8 +17,9 @@ use orama_proto::GroupId;
 use parking_lot::Mutex;
 
 use super::bodies::{Bodies, Body};
+use super::container::{self, Header, is_spoiled};
 use super::keeper::{Keeper, KeptEntry, Manifest, Resumed};
-use super::snapshot::{self, Header, SnapshotFile, SnapshotStore, is_spoiled};
+use super::snapshot::{SnapshotFile, SnapshotStore};
 use crate::disk;
 
 /// Closing waits so long for a snapshot that is being built.
@@ -239,7 +240,7 @@ impl Keeping {
                 body,
                 ..(*of.header).clone()
             };
-            snapshot::write_around(path, &header, |out| {
+            container::write_around(path, &header, |out| {
                 self.keeper.write_body(&manifest, out).map_err(spoiled)
             })
         })

@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
+use super::container::is_spoiled;
 use super::fault::StorageFault;
 use super::keeper::{CommandLog, Keeper, Resumed};
 use super::recover::Recovery;
-use super::snapshot::{SnapshotFile, SnapshotStore, is_spoiled};
+use super::snapshot::{SnapshotFile, SnapshotStore};
 use super::state::Unusable;
 
 /// Snapshots of this node, and what was wrong with those that were refused.

@@ -37,6 +37,8 @@ pub(super) struct Folder {
     /// Entries that were given to it and known already.
     pub(super) known: AtomicU64,
     pub(super) rebuilds: AtomicU64,
+    /// What it says that a snapshot takes.
+    pub(super) size: AtomicU64,
 }
 
 fn other(e: impl ToString) -> io::Error {
@@ -67,6 +69,7 @@ impl Folder {
             stamps: AtomicU64::new(0),
             known: AtomicU64::new(0),
             rebuilds: AtomicU64::new(0),
+            size: AtomicU64::new(1024),
         })
     }
 
@@ -220,7 +223,7 @@ impl Keeper for Folder {
     }
 
     fn save_bytes(&self) -> u64 {
-        1024
+        self.size.load(Ordering::Acquire)
     }
 
     fn body_bytes(&self, manifest: &Manifest) -> io::Result<u64> {

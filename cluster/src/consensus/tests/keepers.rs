@@ -406,6 +406,27 @@ async fn a_death_at_any_step_of_building_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_without_room_is_put_off_and_made_later() {
+    let net = Arc::<Net>::default();
+    let node = Kept::start(&net, 1, Begin::Found, 15).await;
+    node.folder.size.store(u64::MAX, Ordering::Release);
+    let put_off = || {
+        let snapshots = &node.group.inner.shared.metrics.snapshots;
+        let labels = [GROUP.to_string(), "put_off".to_owned()];
+        snapshots.with_label_values(&labels).get()
+    };
+    let deadline = soon(20);
+    while put_off() < 2 {
+        assert!(Instant::now() < deadline, "no snapshot was due");
+        node.set("a", "1").await.unwrap();
+    }
+    assert!(node.snapshots().is_empty() && node.folder.copies().is_empty());
+    node.folder.size.store(0, Ordering::Release);
+    node.outgrow_log("x").await;
+    assert!(!node.snapshots().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn weak_reads_take_the_leaders_word_and_freshness_is_known() {
     let net = Arc::<Net>::default();
     let nodes = three(&net, NEVER).await;
