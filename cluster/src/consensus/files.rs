@@ -177,8 +177,8 @@ impl Keeping {
         if !*self.open.lock() {
             return Err(closed());
         }
-        let newest = self.snapshots.newest().and_then(|s| s.header.at);
-        if newest >= at.at {
+        let newest = self.snapshots.newest().filter(|s| s.path.exists());
+        if newest.and_then(|s| s.header.at) >= at.at {
             return Ok(None);
         }
         let manifest = self.keeper.save(at)?;
