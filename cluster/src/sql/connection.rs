@@ -86,19 +86,3 @@ impl Connection {
         self.conn.is_autocommit()
     }
 }
-
-// Needed by `writer`.
-impl Connection {
-    pub(super) fn check(&self) -> Result<(), EngineFault> {
-        todo!()
-    }
-    pub(super) fn mark(&self) -> Result<super::Mark, EngineFault> {
-        todo!()
-    }
-    pub(super) fn foreign_keys_open(&self) -> bool {
-        todo!()
-    }
-    pub(super) fn check_schema(&self) -> Result<(), Failure> {
-        todo!()
-    }
-}

@@ -104,7 +104,9 @@ impl Reader {
             return Err(Failure::Statement(SqlError::invalid(CHANGES)));
         }
         rows::bind(&self.conn, &mut statement, &query.args)?;
-        rows::collect(&mut statement, caps).map_err(|e| self.conn.failure(e))
+        self.conn
+            .run_tenant(|| rows::collect(&mut statement, caps))
+            .map_err(|e| self.conn.failure(e))
     }
 
     fn ours(&self, sql: &'static str) -> Result<(), EngineFault> {

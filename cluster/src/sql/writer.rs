@@ -65,9 +65,9 @@ impl Writer {
     pub(crate) fn open(path: &Path, check: bool) -> Result<Self, EngineFault> {
         let conn = Connection::writer(path)?;
         if check {
-            conn.check()?;
+            quick_check(&conn)?;
         }
-        let mark = conn.mark()?;
+        let mark = read_mark(&conn)?;
         Ok(Self {
             conn,
             path: path.to_owned(),
@@ -125,7 +125,7 @@ impl Writer {
             self.ours("ROLLBACK", &[])?;
         }
         self.conn.take_effects();
-        self.mark = self.conn.mark()?;
+        self.mark = read_mark(&self.conn)?;
         self.unsettled = false;
         Ok(())
     }
@@ -208,6 +208,36 @@ fn settled(mark: &mut Mark, item: &Item<'_>, effects: u128, outcome: SqlOutcome)
         index: item.index,
         outcome: Some(outcome),
         hash: mark.hash,
+    }
+}
+
+fn read_mark(conn: &Connection) -> Result<Mark, EngineFault> {
+    let read = conn.sql().query_row(
+        "SELECT applied, hash FROM _orama_state WHERE id = 1",
+        [],
+        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)),
+    );
+    let (applied, hash) = read.map_err(|e| match e {
+        rusqlite::Error::SqliteFailure(..) => fault(conn.failure(e)),
+        other => EngineFault::Damaged(format!("its own mark: {other}")),
+    })?;
+    let hash = <[u8; 16]>::try_from(hash)
+        .map_err(|_| EngineFault::Damaged("its own mark: the hash is none".to_owned()))?;
+    Ok(Mark {
+        applied: applied.cast_unsigned(),
+        hash: u128::from_be_bytes(hash),
+    })
+}
+
+/// Reads all of the file.
+fn quick_check(conn: &Connection) -> Result<(), EngineFault> {
+    let found = conn
+        .sql()
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
+        .map_err(|e| fault(conn.failure(e)))?;
+    match found.as_str() {
+        "ok" => Ok(()),
+        _ => Err(EngineFault::Damaged(found)),
     }
 }
 

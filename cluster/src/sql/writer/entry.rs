@@ -18,11 +18,10 @@ pub(super) enum Ran {
 
 /// Runs an entry. The transaction is open.
 pub(super) fn run(conn: &Connection, item: &Item<'_>) -> Result<Ran, EngineFault> {
-    record(conn, item.index)?;
-    // What earlier entries changed was taken by them; this drops what a rollback left over.
-    conn.take_effects();
-    conn.begin_entry(&item.stamp, &item.transaction.limits);
-    let ran = ops(conn, &item.transaction.ops);
+    let ran = conn
+        .begin_entry(&item.stamp, &item.transaction.limits)
+        .and_then(|()| record(conn, item.index))
+        .and_then(|()| ops(conn, &item.transaction.ops));
     conn.end_entry();
     ran
 }
@@ -62,14 +61,17 @@ fn ops(conn: &Connection, ops: &[SqlOp]) -> Result<Ran, EngineFault> {
         }
     }
     let mut failed = done.len() as u32;
-    if error.is_none() && conn.foreign_keys_open() {
-        // Checked here and not by COMMIT, which would answer for all entries of the batch.
-        failed = failed.saturating_sub(1);
-        done.truncate(failed as usize);
-        error = Some(SqlError::new(
-            SqlCode::ConstraintViolation,
-            "FOREIGN KEY constraint failed: a deferred one is violated at the end of the transaction",
-        ));
+    if error.is_none() {
+        // Not left to COMMIT, which would answer for all entries of the batch.
+        match conn.verify_entry() {
+            Ok(()) => {}
+            Err(Failure::Statement(e)) => {
+                failed = failed.saturating_sub(1);
+                done.truncate(failed as usize);
+                error = Some(e);
+            }
+            Err(Failure::Fault(fault)) => return Err(fault),
+        }
     }
     let gone = conn.transaction_gone();
     let Some(error) = error else {
@@ -113,25 +115,25 @@ fn run_op(conn: &Connection, op: &SqlOp, room: &mut usize) -> Result<OpDone, Fai
     rows::bind(conn, &mut statement, &op.args)?;
     let changes = conn.sql().total_changes();
     let rows = if statement.column_count() == 0 && op.kind == OpKind::Exec {
-        statement.raw_execute().map_err(|e| conn.failure(e))?;
+        conn.run_tenant(|| statement.raw_execute())
+            .map_err(|e| conn.failure(e))?;
         None
     } else {
         let caps = Caps {
             rows: SQL_ROWS_MAX,
             bytes: *room,
         };
-        let rows = rows::collect(&mut statement, caps).map_err(|e| conn.failure(e))?;
+        let rows = conn
+            .run_tenant(|| rows::collect(&mut statement, caps))
+            .map_err(|e| conn.failure(e))?;
         if rows.cut {
             return Err(Failure::Statement(too_much(&rows)));
         }
         *room = room.saturating_sub(rows.json.len());
         Some(rows)
     };
-    let readonly = statement.readonly();
     drop(statement);
-    if !readonly && defines(&op.sql) {
-        conn.check_schema()?;
-    }
+    conn.verify_statement()?;
     // SQLite keeps the count of the last INSERT, UPDATE or DELETE through other statements.
     let changed = conn.sql().total_changes() != changes;
     Ok(OpDone {
@@ -152,10 +154,4 @@ fn too_much(rows: &Rows) -> SqlError {
         )
     };
     SqlError::new(SqlCode::PayloadTooLarge, message)
-}
-
-/// Whether a statement may define or redefine a table.
-fn defines(sql: &str) -> bool {
-    let word = crate::sql::dump::first_word(sql);
-    word.eq_ignore_ascii_case("create") || word.eq_ignore_ascii_case("alter")
 }
