@@ -58,7 +58,9 @@ fn pump(from: &mut dyn Read, to: &mut dyn Write, bytes: u64) -> io::Result<u128>
     let mut left = bytes;
     let mut buffer = vec![0; 256 << 10];
     while left > 0 {
-        let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let want = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         let part = buffer.get_mut(..want).unwrap_or_default();
         from.read_exact(part)?;
         hash.update(part);
@@ -72,7 +74,9 @@ fn number(from: &mut dyn Read, max: u32) -> io::Result<u32> {
     let mut bytes = [0; 4];
     from.read_exact(&mut bytes)?;
     let n = u32::from_be_bytes(bytes);
-    (n <= max).then_some(n).ok_or_else(|| damaged("a length that cannot be"))
+    (n <= max)
+        .then_some(n)
+        .ok_or_else(|| damaged("a length that cannot be"))
 }
 
 fn part(from: &mut dyn Read) -> io::Result<Vec<u8>> {

@@ -52,12 +52,18 @@ pub(super) fn damaged(what: impl Into<String>) -> io::Error {
 impl Contents {
     pub(super) fn write(&self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let mut pairs = Vec::with_capacity(self.copies.len() + self.registers.len() + 1);
-        pairs.push((REGISTERS.to_vec(), self.registers_applied.to_be_bytes().to_vec()));
+        pairs.push((
+            REGISTERS.to_vec(),
+            self.registers_applied.to_be_bytes().to_vec(),
+        ));
         for (id, copy) in &self.copies {
             let mut key = vec![DATABASE];
             key.extend_from_slice(&id.born.0.to_be_bytes());
             key.extend_from_slice(id.namespace.as_str().as_bytes());
-            pairs.push((key, record::encode(VERSION, copy).map_err(io::Error::other)?));
+            pairs.push((
+                key,
+                record::encode(VERSION, copy).map_err(io::Error::other)?,
+            ));
         }
         for (name, value) in &self.registers {
             let key = [&[REGISTER], name.as_bytes()].concat();

@@ -92,11 +92,16 @@ impl Directory {
             Ok(Self { conn })
         };
         let sorted = |error: &rusqlite::Error| match fault(error) {
-            EngineFault::Damaged(what) => Unusable::Distrusted(format!("{FILE} is damaged: {what}")),
+            EngineFault::Damaged(what) => {
+                Unusable::Distrusted(format!("{FILE} is damaged: {what}"))
+            }
             other => Unusable::Fault(other),
         };
         let directory = open().map_err(|e| sorted(&e))?;
-        directory.check().map_err(|e| sorted(&e))?.map_err(Unusable::Distrusted)?;
+        directory
+            .check()
+            .map_err(|e| sorted(&e))?
+            .map_err(Unusable::Distrusted)?;
         Ok(directory)
     }
 
@@ -187,11 +192,11 @@ impl Directory {
             let Some(index) = self.number("floor")? else {
                 return Ok(None);
             };
-            let opaque = self
-                .conn
-                .query_row("SELECT value FROM facts WHERE name = 'floor-is'", [], |row| {
-                    row.get(0)
-                })?;
+            let opaque = self.conn.query_row(
+                "SELECT value FROM facts WHERE name = 'floor-is'",
+                [],
+                |row| row.get(0),
+            )?;
             Ok(Some(Floor {
                 index: unsigned(index),
                 opaque,
@@ -216,7 +221,11 @@ impl Directory {
     pub(super) fn next_generation(&mut self) -> Done<u64> {
         self.change(false, |t| {
             let last: Option<i64> = t
-                .query_row("SELECT value FROM facts WHERE name = 'generation'", [], |row| row.get(0))
+                .query_row(
+                    "SELECT value FROM facts WHERE name = 'generation'",
+                    [],
+                    |row| row.get(0),
+                )
                 .optional()?;
             let next = last.unwrap_or(0) + 1;
             put(t, "generation", &next)?;
@@ -276,7 +285,9 @@ impl Directory {
 
     pub(super) fn registers(&self) -> Done<(Vec<(String, String)>, u64)> {
         let read = || -> rusqlite::Result<_> {
-            let mut statement = self.conn.prepare_cached("SELECT name, value FROM registers")?;
+            let mut statement = self
+                .conn
+                .prepare_cached("SELECT name, value FROM registers")?;
             let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let applied = self.number("registers")?.unwrap_or(0);
             Ok((rows.collect::<rusqlite::Result<_>>()?, unsigned(applied)))
@@ -286,8 +297,9 @@ impl Directory {
 
     pub(super) fn set_registers(&mut self, index: u64, changes: &[(String, String)]) -> Done<()> {
         self.change(false, |t| {
-            let mut statement =
-                t.prepare_cached("INSERT INTO registers VALUES(?1, ?2) ON CONFLICT(name) DO UPDATE SET value = ?2")?;
+            let mut statement = t.prepare_cached(
+                "INSERT INTO registers VALUES(?1, ?2) ON CONFLICT(name) DO UPDATE SET value = ?2",
+            )?;
             for (name, value) in changes {
                 statement.execute([name, value])?;
             }

@@ -39,8 +39,14 @@ impl Metrics {
         )?;
         registry.register(Box::new(floor_seconds.clone()))?;
         Ok(Self {
-            databases: gauge("orama_sql_databases", "Databases with a replica on this node.")?,
-            open: gauge("orama_sql_open_databases", "Databases that are open for writing.")?,
+            databases: gauge(
+                "orama_sql_databases",
+                "Databases with a replica on this node.",
+            )?,
+            open: gauge(
+                "orama_sql_open_databases",
+                "Databases that are open for writing.",
+            )?,
             readers: gauge("orama_sql_open_readers", "Open connections for reading.")?,
             checkpoints: counter(
                 "orama_sql_checkpoints_total",

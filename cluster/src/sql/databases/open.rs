@@ -64,7 +64,11 @@ impl Databases {
         };
         let named: HashSet<OsString> = rows
             .iter()
-            .filter_map(|row| path_of(&live, row.generation).file_name().map(OsString::from))
+            .filter_map(|row| {
+                path_of(&live, row.generation)
+                    .file_name()
+                    .map(OsString::from)
+            })
             .collect();
         let swept = sweep(&live, &|file| named.contains(file))?
             + sweep(&backups, &|file| !file.to_string_lossy().ends_with(".tmp"))?;
@@ -72,7 +76,9 @@ impl Databases {
             tracing::info!(%group, files = swept, "files that nothing names were deleted");
         }
         metrics.swept.inc_by(swept);
-        metrics.databases.add(i64::try_from(rows.len()).unwrap_or(0));
+        metrics
+            .databases
+            .add(i64::try_from(rows.len()).unwrap_or(0));
         let mut hash = 0u128;
         let mut slots = HashMap::with_capacity(rows.len());
         for row in rows {
@@ -113,13 +119,14 @@ impl Databases {
 
     /// Replaces everything by what a manifest names, in a directory that cannot be opened:
     /// [`Self::open`] succeeds afterwards.
-    pub(crate) fn reset_dir(
-        dir: &Path,
-        manifest: &Pairs,
-        floor: Option<&Floor>,
-    ) -> io::Result<()> {
+    pub(crate) fn reset_dir(dir: &Path, manifest: &Pairs, floor: Option<&Floor>) -> io::Result<()> {
         let live = live(dir);
-        for name in ["group.db", "group.db-wal", "group.db-shm", "group.db-journal"] {
+        for name in [
+            "group.db",
+            "group.db-wal",
+            "group.db-shm",
+            "group.db-journal",
+        ] {
             match fs::remove_file(dir.join(name)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => {}

@@ -146,7 +146,9 @@ impl Databases {
                 if same && self.slot(id).is_some() {
                     self.fence_slot(&slot, &what).map(Err)
                 } else {
-                    Err(EngineFault::Io("the database was replaced meanwhile".into()))
+                    Err(EngineFault::Io(
+                        "the database was replaced meanwhile".into(),
+                    ))
                 }
             }
             Err(fault) => Err(fault),

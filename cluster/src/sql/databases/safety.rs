@@ -99,7 +99,7 @@ impl Databases {
     }
 
     /// Writes a log back into its database; whether all of it was.
-    fn write_back(&self, path: &Path) -> rusqlite::Result<bool> {
+    pub(super) fn write_back(&self, path: &Path) -> rusqlite::Result<bool> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags_and_vfs(path, flags, raw::VFS)?;
         conn.pragma_update(None, "synchronous", "NORMAL")?;
@@ -149,9 +149,9 @@ impl Databases {
         for (name, value) in &contents.registers {
             hash = hash.wrapping_add(hash_of_register(name, value));
         }
-        self.metrics.databases.add(
-            i64::try_from(slots.len()).unwrap_or(0) - i64::try_from(old.len()).unwrap_or(0),
-        );
+        self.metrics
+            .databases
+            .add(i64::try_from(slots.len()).unwrap_or(0) - i64::try_from(old.len()).unwrap_or(0));
         drop(slots);
         *self.registers.write() = Registers {
             values: contents.registers.into_iter().collect(),
@@ -197,7 +197,9 @@ impl Databases {
     /// fence. The caller, who holds up applying, then applies what the copy lacks.
     pub(crate) fn replace(&self, id: &DatabaseId, copy: Option<&Path>) -> Result<Mark, SaveFault> {
         let Some(slot) = self.slot(id) else {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such database").into());
+            return Err(
+                io::Error::new(io::ErrorKind::NotFound, "there is no such database").into(),
+            );
         };
         let mut writer = slot.writer.lock();
         let generation = self.directory.lock().next_generation()?;

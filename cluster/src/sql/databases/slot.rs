@@ -119,7 +119,9 @@ impl State {
 
     /// Whether a copy would be the same as the newest one.
     pub(super) fn is_saved(&self) -> bool {
-        self.saved.as_ref().is_some_and(|copy| copy.mark == self.mark)
+        self.saved
+            .as_ref()
+            .is_some_and(|copy| copy.mark == self.mark)
     }
 }
 
