@@ -17,7 +17,7 @@ use super::connection::{Connection, Failure};
 use super::{EngineFault, effects};
 
 /// How far a database is, as it says itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Mark {
     /// Index of the last entry applied to it; 0 before the first.
     pub(crate) applied: u64,

@@ -3,21 +3,35 @@
 //!
 //! ```text
 //! DIR/group.db              registers, the floor, which databases there are and in which file
-//! DIR/live/NAME.GEN.db      a database; GEN changes when the file is replaced as a whole
-//! DIR/backups/NAME-INDEX.db a copy that a local snapshot names; never written again
+//! DIR/live/GENERATION.db    a database; one that is replaced as a whole gets another number
+//! DIR/backups/SUM.db        a copy that a local snapshot names; never written again
 //! ```
 
-use std::collections::BTreeMap;
+mod body;
+mod copies;
+mod directory;
+mod metrics;
+mod open;
+mod read;
+mod safety;
+mod save;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
-use orama_proto::GroupId;
-use orama_proto::sql::{DatabaseId, Rows, SqlError};
+use orama_proto::sql::DatabaseId;
+use parking_lot::{Mutex, RwLock};
 
-use super::{Applied, EngineFault, Item, Mark, Query};
+use self::directory::{Directory, Row};
+pub(crate) use self::metrics::Metrics;
+use self::read::Readers;
+use self::slot::{Slot, hash_of_register, path_of};
+use super::{Applied, EngineFault, Item, Mark, Query, Writer};
 
 /// Bounds of what one node holds open for one group.
 #[derive(Debug, Clone)]
@@ -34,16 +48,6 @@ impl Default for DatabasesOptions {
             open_max: 64,
             readers_max: 64,
         }
-    }
-}
-
-/// Counters and gauges of all groups; registered once a node.
-#[derive(Debug, Clone)]
-pub(crate) struct Metrics {}
-
-impl Metrics {
-    pub(crate) fn register(_registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
-        todo!()
     }
 }
 
@@ -94,26 +98,45 @@ pub(crate) enum SaveFault {
 
 /// The databases of one group. Shared by who applies (one at a time: the methods that
 /// change take `&self` and a lock inside), readers and upkeep. Everything here blocks.
-pub(crate) struct Databases {}
+pub(crate) struct Databases {
+    live: PathBuf,
+    backups: PathBuf,
+    options: DatabasesOptions,
+    metrics: Metrics,
+    /// Whether the last process ended in order: then files need not be read as a whole.
+    clean: bool,
+    directory: Mutex<Directory>,
+    slots: RwLock<HashMap<DatabaseId, Arc<Slot>>>,
+    registers: RwLock<Registers>,
+    /// Sum over databases and registers.
+    hash: Mutex<u128>,
+    /// Databases with an open writer, the one used last at the end.
+    writers: Mutex<VecDeque<DatabaseId>>,
+    readers: Readers,
+    floor: Mutex<Option<Floor>>,
+    /// One save, reset or removal of copies at a time.
+    saving: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Registers {
+    values: BTreeMap<String, String>,
+    applied: u64,
+}
 
 impl Databases {
-    /// Opens what is there; sweeps files that nothing names. The inner error: the directory cannot
-    /// be trusted and is to be rebuilt ([`Self::reset`]).
-    pub(crate) fn open(
-        _dir: &Path,
-        _group: GroupId,
-        _options: DatabasesOptions,
-        _metrics: &Metrics,
-    ) -> io::Result<Result<Self, String>> {
-        todo!()
+    fn slot(&self, id: &DatabaseId) -> Option<Arc<Slot>> {
+        self.slots.read().get(id).cloned()
     }
-    /// Deletes everything of the group on this node.
-    pub(crate) fn erase(_dir: &Path) -> io::Result<()> {
-        todo!()
+
+    fn all(&self) -> Vec<Arc<Slot>> {
+        self.slots.read().values().cloned().collect()
     }
-    /// Where a restart goes on; `None` when nothing was ever made safe.
-    pub(crate) fn floor(&self) -> Option<Floor> {
-        todo!()
+
+    /// A database's part of the group's hash changes.
+    fn rehash(&self, old: u128, new: u128) {
+        let mut hash = self.hash.lock();
+        *hash = hash.wrapping_sub(old).wrapping_add(new);
     }
 
     // ---- applying -------------------------------------------------------------
@@ -123,156 +146,227 @@ impl Databases {
     /// opened or used is fenced. `Err`: the group must stop.
     pub(crate) fn apply(
         &self,
-        _id: &DatabaseId,
-        _items: &[Item<'_>],
+        id: &DatabaseId,
+        items: &[Item<'_>],
     ) -> Result<Result<Vec<Applied>, Fenced>, EngineFault> {
-        todo!()
+        let slot = match self.slot(id) {
+            Some(slot) => slot,
+            None => self.create(id)?,
+        };
+        let mut writer = slot.writer.lock();
+        if let Err(fenced) = self.open_writer(&slot, &mut writer)? {
+            return Ok(Err(fenced));
+        }
+        let Some(open) = writer.as_mut() else {
+            return Err(EngineFault::Io("the writer is gone".into()));
+        };
+        let result = open.apply(items);
+        let (now, bytes) = (open.mark(), open.bytes());
+        let applied = match result {
+            Ok(applied) => applied,
+            Err(EngineFault::Damaged(what)) => {
+                *writer = None;
+                return self.fence_slot(&slot, &what).map(Err);
+            }
+            Err(fault) => {
+                // What the file has is known again when it is opened again.
+                *writer = None;
+                slot.state.lock().checked = false;
+                return Err(fault);
+            }
+        };
+        let mut state = slot.state.lock();
+        let before = slot.hash(state.mark);
+        let news = applied.iter().filter(|a| a.outcome.is_some());
+        state.advance(news.map(|a| Mark {
+            applied: a.index,
+            hash: a.hash,
+        }));
+        state.mark = now;
+        state.bytes = bytes;
+        drop(state);
+        self.rehash(before, slot.hash(now));
+        Ok(Ok(applied))
     }
+
+    fn create(&self, id: &DatabaseId) -> Result<Arc<Slot>, EngineFault> {
+        let mut directory = self.directory.lock();
+        let row = Row {
+            id: id.clone(),
+            generation: directory.next_generation()?,
+            mark: Mark::default(),
+            bytes: 0,
+            fenced: None,
+        };
+        directory.insert(&row)?;
+        let slot = Arc::new(Slot::new(row));
+        slot.state.lock().checked = true;
+        self.slots.write().insert(id.clone(), Arc::clone(&slot));
+        self.metrics.databases.inc();
+        Ok(slot)
+    }
+
+    /// Opens the writer when it is not, and looks whether the file is what it should be.
+    fn open_writer(
+        &self,
+        slot: &Slot,
+        writer: &mut Option<Writer>,
+    ) -> Result<Result<(), Fenced>, EngineFault> {
+        let state = slot.state.lock().clone();
+        if let Some(why) = state.fenced {
+            return Ok(Err(Fenced {
+                id: slot.id.clone(),
+                why,
+            }));
+        }
+        if writer.is_some() {
+            self.used(&slot.id);
+            return Ok(Ok(()));
+        }
+        let path = path_of(&self.live, state.generation);
+        if state.hardened > 0 && !path.exists() {
+            return self.fence_slot(slot, "its file is missing").map(Err);
+        }
+        let whole = !state.checked && !self.clean && state.bytes <= CHECK_MAX_BYTES;
+        let open = match Writer::open(&path, whole) {
+            Ok(open) => open,
+            Err(EngineFault::Damaged(what)) => return self.fence_slot(slot, &what).map(Err),
+            Err(fault) => return Err(fault),
+        };
+        let mark = open.mark();
+        if mark.applied < state.hardened {
+            let what = format!(
+                "its file ends at entry {}, it had entry {} before",
+                mark.applied, state.hardened
+            );
+            return self.fence_slot(slot, &what).map(Err);
+        }
+        let before = {
+            let mut state = slot.state.lock();
+            let before = slot.hash(state.mark);
+            state.mark = mark;
+            state.bytes = open.bytes();
+            state.checked = true;
+            before
+        };
+        self.rehash(before, slot.hash(mark));
+        *writer = Some(open);
+        self.metrics.open.inc();
+        self.used(&slot.id);
+        Ok(Ok(()))
+    }
+
+    /// Closes the writer that was not used for longest when there are too many.
+    fn used(&self, id: &DatabaseId) {
+        let mut writers = self.writers.lock();
+        if writers.back() == Some(id) {
+            return;
+        }
+        writers.retain(|other| other != id);
+        writers.push_back(id.clone());
+        let over = writers.len().saturating_sub(self.options.open_max.max(1));
+        let oldest: Vec<DatabaseId> = writers.drain(..over).collect();
+        drop(writers);
+        for id in oldest {
+            let Some(slot) = self.slot(&id) else { continue };
+            let closed = slot.writer.try_lock().and_then(|mut writer| writer.take());
+            if closed.is_some() {
+                self.metrics.open.dec();
+            }
+        }
+    }
+
+    /// Fences a database because of what was found in its file.
+    fn fence_slot(&self, slot: &Slot, why: &str) -> Result<Fenced, EngineFault> {
+        let mut row = slot.row();
+        row.fenced = Some(why.to_owned());
+        self.directory.lock().replace(&row)?;
+        slot.state.lock().fenced = Some(why.to_owned());
+        self.readers.forget(&slot.id);
+        self.metrics.fenced.inc();
+        Ok(Fenced {
+            id: slot.id.clone(),
+            why: why.to_owned(),
+        })
+    }
+
     /// Deletes a database. Idempotent.
-    pub(crate) fn remove(&self, _id: &DatabaseId, _index: u64) -> Result<(), EngineFault> {
-        todo!()
+    pub(crate) fn remove(&self, id: &DatabaseId, _index: u64) -> Result<(), EngineFault> {
+        let Some(slot) = self.slot(id) else {
+            return Ok(());
+        };
+        let mut writer = slot.writer.lock();
+        self.directory.lock().remove(id)?;
+        self.slots.write().remove(id);
+        self.readers.forget(id);
+        if writer.take().is_some() {
+            self.metrics.open.dec();
+        }
+        self.metrics.databases.dec();
+        let state = slot.state.lock().clone();
+        self.rehash(slot.hash(state.mark), 0);
+        let path = path_of(&self.live, state.generation);
+        // Nobody names it any more: what cannot be deleted now is swept at the next start.
+        if let Err(error) = slot::delete(&path) {
+            tracing::warn!(database = %id, %error, "the file of a removed database cannot be deleted");
+        }
+        Ok(())
     }
+
     /// A register (small values by which tests check a cluster), as of the entry `index`.
-    pub(crate) fn register(&self, _key: &str) -> Option<String> {
-        todo!()
+    pub(crate) fn register(&self, key: &str) -> Option<String> {
+        self.registers.read().values.get(key).cloned()
     }
+
     /// How many registers there are.
     pub(crate) fn registers(&self) -> usize {
-        todo!()
+        self.registers.read().values.len()
     }
+
     /// Sets registers: entries at or before the registers' own mark are skipped by the caller,
     /// who asks [`Self::registers_applied`].
     pub(crate) fn set_registers(
         &self,
-        _index: u64,
-        _changes: &[(String, String)],
+        index: u64,
+        changes: &[(String, String)],
     ) -> Result<(), EngineFault> {
-        todo!()
+        self.directory.lock().set_registers(index, changes)?;
+        let mut registers = self.registers.write();
+        for (name, value) in changes {
+            let old = registers.values.insert(name.clone(), value.clone());
+            let old = old.map_or(0, |old| hash_of_register(name, &old));
+            self.rehash(old, hash_of_register(name, value));
+        }
+        registers.applied = index;
+        Ok(())
     }
+
     pub(crate) fn registers_applied(&self) -> u64 {
-        todo!()
+        self.registers.read().applied
     }
+
     /// Sum over all databases and registers: equal on replicas with the same applied index.
     pub(crate) fn hash(&self) -> u128 {
-        todo!()
+        *self.hash.lock()
     }
 
-    // ---- reading --------------------------------------------------------------
-
-    /// Runs queries on one moment of the database. One that was never written to is empty.
-    pub(crate) fn read(
-        &self,
-        _id: &DatabaseId,
-        _queries: &[Query],
-        _rows: usize,
-        _bytes: usize,
-        _deadline: Instant,
-        _cancelled: &Arc<AtomicBool>,
-    ) -> Result<Result<Vec<Result<Rows, SqlError>>, Fenced>, EngineFault> {
-        todo!()
-    }
     /// All databases, by id.
     pub(crate) fn list(&self) -> Vec<DatabaseInfo> {
-        todo!()
+        let mut all: Vec<_> = self.all().iter().map(|slot| slot.info()).collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
     }
+
     /// The effect hash after the entry `index` (its last one, or a recent one).
-    pub(crate) fn hash_at(&self, _id: &DatabaseId, _index: u64) -> Option<u128> {
-        todo!()
+    pub(crate) fn hash_at(&self, id: &DatabaseId, index: u64) -> Option<u128> {
+        self.slot(id)?.hash_at(index)
     }
 
-    // ---- safety ---------------------------------------------------------------
-
-    /// Checkpoints everything written since the last floor, then makes this the floor. Applying
-    /// goes on meanwhile; everything up to `floor.index` was applied before the call.
-    pub(crate) fn harden(&self, _floor: &Floor) -> Result<(), SaveFault> {
-        todo!()
-    }
-    /// Keeps write-ahead logs short: checkpoints those that are long. Called often.
-    pub(crate) fn checkpoint(&self) -> Result<(), SaveFault> {
-        todo!()
-    }
-    /// Bytes of the databases that changed since the last [`Self::save`]: what the next one writes.
-    pub(crate) fn unsaved_bytes(&self) -> u64 {
-        todo!()
-    }
-    /// Backs up (SQLite's backup API) what changed since the last save, and answers the manifest:
-    /// pairs that name every register and every backup with its sum. Applying goes on
-    /// meanwhile: each copy says itself how far it is, at least to where the group was at the call.
-    pub(crate) fn save(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SaveFault> {
-        todo!()
-    }
-    /// Deletes backups that none of these manifests names.
-    pub(crate) fn keep(&self, _manifests: &[Vec<(Vec<u8>, Vec<u8>)>]) -> io::Result<()> {
-        todo!()
-    }
-    /// Streams manifest and backups as one body (for another replica): verifies the sums.
-    pub(crate) fn write_body(
-        &self,
-        _manifest: &[(Vec<u8>, Vec<u8>)],
-        _out: &mut dyn io::Write,
-    ) -> io::Result<()> {
-        todo!()
-    }
-    /// How many bytes [`Self::write_body`] will write.
-    pub(crate) fn body_bytes(&self, _manifest: &[(Vec<u8>, Vec<u8>)]) -> u64 {
-        todo!()
-    }
-    /// Unpacks such a body into backups and answers its manifest; the live files stay as they are.
-    pub(crate) fn unpack(&self, _body: &mut dyn io::Read) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        todo!()
-    }
-    /// Replaces everything live by what a manifest names (or by nothing), and sets the floor.
-    /// Atomic: after a crash it is all old or all new.
-    pub(crate) fn reset(
-        &self,
-        _manifest: &[(Vec<u8>, Vec<u8>)],
-        _floor: Option<&Floor>,
-    ) -> Result<(), SaveFault> {
-        todo!()
-    }
-    /// The same for a directory that cannot be opened: [`Self::open`] succeeds afterwards.
-    pub(crate) fn reset_dir(
-        _dir: &Path,
-        _manifest: &[(Vec<u8>, Vec<u8>)],
-        _floor: Option<&Floor>,
-    ) -> io::Result<()> {
-        todo!()
-    }
-
-    // ---- one database that is wrong ---------------------------------------------
-
-    /// Fences a database, durably, until [`Self::replace`].
-    pub(crate) fn fence(&self, _id: &DatabaseId, _why: &str) -> Result<(), EngineFault> {
-        todo!()
-    }
-    /// A fresh copy of a database in a file of its own under `to`.
-    pub(crate) fn backup(&self, _id: &DatabaseId, _to: &Path) -> Result<Option<Backup>, SaveFault> {
-        todo!()
-    }
-    /// The copy of a database that a manifest names, verified.
-    pub(crate) fn saved(
-        &self,
-        _manifest: &[(Vec<u8>, Vec<u8>)],
-        _id: &DatabaseId,
-    ) -> io::Result<Option<Backup>> {
-        todo!()
-    }
-    /// Puts a verified copy (or nothing: `None`) in the place of a fenced database and lifts the
-    /// fence. The caller, who holds up applying, then applies what the copy lacks.
-    pub(crate) fn replace(
-        &self,
-        _id: &DatabaseId,
-        _copy: Option<&Path>,
-    ) -> Result<Mark, SaveFault> {
-        todo!()
-    }
-
-    /// Checkpoints and closes everything.
-    pub(crate) fn close(&self) {
-        todo!()
+    /// Where a restart goes on; `None` when nothing was ever made safe.
+    pub(crate) fn floor(&self) -> Option<Floor> {
+        self.floor.lock().clone()
     }
 }
 
-/// Silences the compiler until the fields exist.
-#[allow(dead_code)]
-fn unused(_: BTreeMap<(), ()>) {}
+/// After a stop that was none, files up to this size are read as a whole when they are opened.
+const CHECK_MAX_BYTES: u64 = 64 << 20;
