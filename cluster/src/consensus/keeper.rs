@@ -7,7 +7,10 @@
 use std::io;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::fault::StorageFault;
+use super::machine::Machine;
 use super::types::{MembershipRecord, Position};
 
 /// One committed entry.
@@ -21,7 +24,7 @@ pub(crate) struct KeptEntry {
 }
 
 /// How far a keeper's state is on disk.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Resumed {
     pub(crate) at: Option<Position>,
     pub(crate) membership: MembershipRecord,
@@ -91,4 +94,13 @@ pub(crate) trait Keeper: Send + Sync + 'static {
     fn close(&self);
     /// Deletes everything. Called after `close`, or without anything being open.
     fn erase(&self) -> io::Result<()>;
+}
+
+/// Who holds a group's state.
+#[derive(Clone)]
+pub(crate) enum Backend {
+    /// Pairs in sled, and a machine that gives its changes away.
+    Pairs(Arc<dyn Machine>),
+    /// Files of its own.
+    Files(Arc<dyn Keeper>),
 }

@@ -1,7 +1,9 @@
 //! Snapshots: whole states as files that a power cut and a flipped bit cannot
 //! pass off as good.
 //!
-//! A file is `magic ‖ u32 length ‖ header ‖ pairs ‖ xxh3-128 of all before`. It
+//! A file is `magic ‖ u32 length ‖ header ‖ body ‖ xxh3-128 of all before`. The body is
+//! pairs: all of the state, or a keeper's manifest. Between nodes a keeper's whole
+//! snapshot is the body of such a file. It
 //! is written under a temporary name, synced, renamed, and its directory synced.
 //! The newest two are kept: if the newest turns out damaged the older one and
 //! the log, which is purged only up to the older one, still lead to the present.
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::fault::StorageFault;
+use super::keeper::{Manifest, Resumed};
 use super::log::PurgeLimit;
 use super::types::{MembershipRecord, Position, RaftSnapshotMeta};
 
@@ -37,7 +40,7 @@ pub(crate) struct Header {
     /// The state hash.
     pub(crate) hash: [u8; 16],
     pub(crate) pairs: u64,
-    /// Bytes of all pairs with their lengths.
+    /// Bytes of the body: of all pairs with their lengths, or of a keeper's whole snapshot.
     pub(crate) body: u64,
 }
 
@@ -46,9 +49,31 @@ pub(crate) struct Header {
 pub(crate) struct SnapshotFile {
     pub(crate) path: PathBuf,
     pub(crate) header: Arc<Header>,
+    /// A leader's whole snapshot that its keeper has taken apart: the manifest of it.
+    pub(crate) unpacked: Option<Arc<Manifest>>,
 }
 
 impl SnapshotFile {
+    /// The state that it is of.
+    pub(super) fn resumed(&self) -> Resumed {
+        Resumed {
+            at: self.header.at,
+            membership: self.header.membership.clone(),
+        }
+    }
+
+    /// The body as a stream, verified when the file came. Blocks.
+    pub(super) fn body(&self) -> io::Result<impl Read + use<>> {
+        let mut input = BufReader::with_capacity(256 << 10, File::open(&self.path)?);
+        let mut head = [0; 12];
+        input.read_exact(&mut head)?;
+        let length = head
+            .last_chunk::<4>()
+            .map_or(0, |length| u32::from_be_bytes(*length));
+        input.seek_relative(i64::from(length))?;
+        Ok(input.take(self.header.body))
+    }
+
     pub(crate) fn meta(&self) -> RaftSnapshotMeta {
         RaftSnapshotMeta {
             last_log_id: self.header.at.map(Into::into),
@@ -68,6 +93,7 @@ impl SnapshotFile {
                 pairs: 0,
                 body: 0,
             }),
+            unpacked: None,
         }
     }
 
@@ -99,7 +125,7 @@ fn damaged(what: &str) -> io::Error {
 
 /// Whether the error is about the contents. A sector that cannot be read is
 /// damage too: the other snapshot may do.
-fn is_damage(error: &io::Error) -> bool {
+pub(super) fn is_damage(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
@@ -232,6 +258,7 @@ impl SnapshotStore {
                 Ok(header) if header.group == group.0 => kept.push(SnapshotFile {
                     path,
                     header: Arc::new(header),
+                    unpacked: None,
                 }),
                 other => {
                     let why = match other {
@@ -257,6 +284,11 @@ impl SnapshotStore {
     /// The newest snapshot.
     pub(crate) fn newest(&self) -> Option<SnapshotFile> {
         self.kept.lock().first().cloned()
+    }
+
+    /// All that are kept, newest first.
+    pub(crate) fn kept(&self) -> Vec<SnapshotFile> {
+        self.kept.lock().clone()
     }
 
     /// How far the log may be purged with what is kept.
@@ -286,6 +318,7 @@ impl SnapshotStore {
         let file = SnapshotFile {
             path: temporary,
             header: Arc::new(header),
+            unpacked: None,
         };
         let result = result.and_then(|()| self.adopt(&file));
         if result.is_err() {
@@ -309,6 +342,7 @@ impl SnapshotStore {
         let file = SnapshotFile {
             path,
             header: Arc::clone(&file.header),
+            unpacked: None,
         };
         let mut kept = self.kept.lock();
         kept.retain(|other| other.path != file.path);
@@ -363,35 +397,65 @@ impl SnapshotStore {
     }
 }
 
+/// Writes and sums up; counts what it writes.
+struct Summed<W> {
+    out: W,
+    hash: Xxh3,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write_all(bytes)?;
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+fn put(out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    out.write_all(&length.to_be_bytes())?;
+    out.write_all(bytes)
+}
+
 fn write_file<'a>(
     path: &Path,
     header: &Header,
     pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>,
 ) -> io::Result<()> {
-    struct Summed<W> {
-        out: W,
-        hash: Xxh3,
-    }
-    impl<W: Write> Summed<W> {
-        fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-            self.hash.update(bytes);
-            self.out.write_all(bytes)
+    write_around(path, header, |out| {
+        for (key, value) in pairs {
+            put(out, key)?;
+            put(out, value)?;
         }
-    }
+        Ok(())
+    })
+}
+
+/// Writes a file around a body, which must have as many bytes as the header says; synced. Blocks.
+pub(super) fn write_around(
+    path: &Path,
+    header: &Header,
+    body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
     let record = record::encode(HEADER_VERSION, header).map_err(io::Error::other)?;
-    let length = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(io::Error::other);
     let mut file = Summed {
         out: BufWriter::with_capacity(256 << 10, File::create(path)?),
         hash: Xxh3::new(),
+        bytes: 0,
     };
-    file.put(MAGIC)?;
-    file.put(&length(&record)?.to_be_bytes())?;
-    file.put(&record)?;
-    for (key, value) in pairs {
-        file.put(&length(key)?.to_be_bytes())?;
-        file.put(key)?;
-        file.put(&length(value)?.to_be_bytes())?;
-        file.put(value)?;
+    file.write_all(MAGIC)?;
+    put(&mut file, &record)?;
+    let head = file.bytes;
+    body(&mut file)?;
+    let written = file.bytes - head;
+    if written != header.body {
+        let what = format!("a body of {} bytes has {written}", header.body);
+        return Err(io::Error::other(what));
     }
     let sum = file.hash.digest128().to_be_bytes();
     file.out.write_all(&sum)?;

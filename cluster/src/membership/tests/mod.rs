@@ -73,6 +73,7 @@ impl Site {
                 log: at.join("raft").join("log"),
                 state: at.join("state"),
                 snapshots: at.join("snapshots"),
+                databases: at.join("databases"),
             },
             node: self.id(),
             key: Some(self.key.clone()),

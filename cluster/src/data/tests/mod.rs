@@ -1,0 +1,1 @@
+//! Databases on several nodes in one process.
