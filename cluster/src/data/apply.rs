@@ -93,7 +93,8 @@ impl<'a, M: FnMut(&Fenced, u64) -> bool> Batch<'a, M> {
                 Command::Register { .. } if index <= known => {}
                 Command::Register { key, value, expect } => {
                     self.replies[place] =
-                        self.registers.set(self.databases, index, key, value, &expect);
+                        self.registers
+                            .set(self.databases, index, key, value, &expect);
                 }
             }
         }

@@ -8,8 +8,8 @@
 //! reading the rest.
 
 use orama_proto::Timestamp;
-use orama_proto::sql::{DatabaseId, SqlOutcome, SqlTransaction, Stamp};
 use orama_proto::record;
+use orama_proto::sql::{DatabaseId, SqlOutcome, SqlTransaction, Stamp};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -65,9 +65,7 @@ impl Command {
     /// The entry, not stamped yet.
     pub(super) fn encode(&self) -> Result<Vec<u8>, CommandError> {
         match self {
-            Self::Register { key, value, expect } => {
-                entry(KIND_REGISTER, &(key, value, expect))
-            }
+            Self::Register { key, value, expect } => entry(KIND_REGISTER, &(key, value, expect)),
             Self::Transaction(transaction) => Self::encode_transaction(transaction),
             Self::Drop(id) => entry(KIND_DROP, id),
         }
@@ -228,7 +226,10 @@ mod tests {
         let transaction = SqlTransaction {
             database: database(),
             request_id: RequestId::from("r"),
-            limits: SqlLimits { pages: 9, steps: 10 },
+            limits: SqlLimits {
+                pages: 9,
+                steps: 10,
+            },
             ops: vec![SqlOp {
                 kind: OpKind::Exec,
                 sql: "INSERT INTO t VALUES (?)".into(),

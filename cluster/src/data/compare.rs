@@ -84,11 +84,16 @@ impl DataGroups {
         let sound = listed.into_iter().filter(|d| d.fenced.is_none());
         let marks: BTreeMap<DatabaseId, Mark> = sound.map(|d| (d.id, d.mark)).collect();
         found.retain(|id, _| marks.contains_key(id));
-        let changed = marks.into_iter().filter(|(id, mark)| found.get(id) != Some(mark));
+        let changed = marks
+            .into_iter()
+            .filter(|(id, mark)| found.get(id) != Some(mark));
         let mut changed: Vec<(DatabaseId, Mark)> = changed.collect();
         if changed.len() > COMPARED_MAX {
             // Another part each time, so that some that stay open do not keep the rest waiting.
-            let turn = self.0.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let turn = self
+                .0
+                .turn
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let at = turn.wrapping_mul(COMPARED_MAX / 2) % changed.len();
             changed.rotate_left(at);
             changed.truncate(COMPARED_MAX);
@@ -179,11 +184,19 @@ mod tests {
         let judge = |others: &[Option<u128>], leader| super::judge(1, others, leader);
         assert_eq!(judge(&[], None), Right, "alone");
         assert_eq!(judge(&[Some(1), None], None), Right, "two of three agree");
-        assert_eq!(judge(&[Some(1), Some(2)], Some(2)), Right, "the leader is wrong");
+        assert_eq!(
+            judge(&[Some(1), Some(2)], Some(2)),
+            Right,
+            "the leader is wrong"
+        );
         assert_eq!(judge(&[Some(2), Some(2)], None), Wrong);
         assert_eq!(judge(&[Some(2), None], Some(2)), Open, "the third decides");
         assert_eq!(judge(&[None, None], None), Open);
-        assert_eq!(judge(&[Some(2)], Some(2)), Wrong, "of two the leader is right");
+        assert_eq!(
+            judge(&[Some(2)], Some(2)),
+            Wrong,
+            "of two the leader is right"
+        );
         assert_eq!(judge(&[Some(2)], None), Right, "of two this one leads");
         assert_eq!(judge(&[Some(2), Some(3)], Some(3)), Wrong, "three differ");
         assert_eq!(judge(&[Some(2), Some(2), None, None], None), Open);

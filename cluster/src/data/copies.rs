@@ -14,7 +14,6 @@ use orama_proto::sql::DatabaseId;
 use orama_proto::{GroupId, NodeId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::metrics::Metrics;
 use super::parcels::Source;
 use super::wire::{Ask, Copied, CopyFor, Told};
 use super::{DataError, DataGroups, Replica, share_of};
@@ -31,7 +30,6 @@ pub(super) struct Copies {
     dir: PathBuf,
     room: Arc<Semaphore>,
     next: AtomicU64,
-    metrics: Metrics,
 }
 
 /// A file that goes when it is dropped.
@@ -65,12 +63,11 @@ pub(super) struct Made {
 }
 
 impl Copies {
-    pub(super) fn new(groups: &Path, metrics: Metrics) -> Self {
+    pub(super) fn new(groups: &Path) -> Self {
         Self {
             dir: groups.join("copies"),
             room: Arc::new(Semaphore::new(COPIES_AT_ONCE)),
             next: AtomicU64::new(0),
-            metrics,
         }
     }
 
@@ -162,7 +159,9 @@ impl Export {
             }
             From::There(there) => {
                 let deadline = Instant::now() + PIECE_WITHIN;
-                let piece = there.groups.piece(there.node, there.token, offset, deadline);
+                let piece = there
+                    .groups
+                    .piece(there.node, there.token, offset, deadline);
                 piece.await.map_err(|e| lost(e.to_string()))?
             }
         };

@@ -1,8 +1,5 @@
 //! Reads at once: so many a node, and no namespace more than its share, so that
 //! one that asks for much does not keep the others waiting.
-//!
-//! SQLite blocks a thread while it works. Reads run on tokio's blocking threads; a
-//! pool of our own was measured beside them (`benches` below) and gave nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;

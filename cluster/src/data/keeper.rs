@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -80,7 +80,8 @@ pub(super) struct Saved {
 impl Saved {
     fn read(manifest: &Manifest) -> Self {
         let ours = manifest.iter().find(|(key, _)| key == AT);
-        let at = ours.and_then(|(_, value)| Some(u64::from_be_bytes(value.as_slice().try_into().ok()?)));
+        let at =
+            ours.and_then(|(_, value)| Some(u64::from_be_bytes(value.as_slice().try_into().ok()?)));
         Self {
             at: at.unwrap_or(0),
             pairs: without_ours(manifest),
@@ -133,7 +134,7 @@ pub(super) struct DataKeeper {
 impl DataKeeper {
     pub(super) fn new(
         group: GroupId,
-        dir: &Path,
+        dir: PathBuf,
         options: KeeperOptions,
         counters: sql::Metrics,
         metrics: Metrics,
@@ -141,7 +142,7 @@ impl DataKeeper {
     ) -> Self {
         Self {
             group,
-            dir: dir.join(format!("{:08x}", group.0)),
+            dir,
             options,
             counters,
             metrics,
@@ -233,9 +234,7 @@ impl DataKeeper {
             return Vec::new();
         };
         let listed = databases.list().into_iter();
-        let fenced: Vec<_> = listed
-            .filter_map(|d| Some((d.id, d.fenced?)))
-            .collect();
+        let fenced: Vec<_> = listed.filter_map(|d| Some((d.id, d.fenced?))).collect();
         // One that was fenced and is deleted needs nobody any more.
         let mut given_up = self.given_up.lock();
         *given_up = fenced.iter().map(|(id, _)| id.clone()).collect();
@@ -274,7 +273,11 @@ impl DataKeeper {
             let new = progress.index().saturating_sub(floor.0);
             new >= FLOOR_ENTRIES || (new > 0 && floor.1.elapsed() >= FLOOR_AFTER)
         };
-        if due { self.raise(&databases, &progress) } else { Ok(()) }
+        if due {
+            self.raise(&databases, &progress)
+        } else {
+            Ok(())
+        }
     }
 
     fn raise(&self, databases: &Databases, to: &Progress) -> io::Result<()> {

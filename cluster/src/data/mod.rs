@@ -20,6 +20,7 @@ mod repair;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod upkeep;
 mod wire;
 mod writes;
@@ -46,6 +47,7 @@ use gate::Gate;
 use keeper::{DataKeeper, KeeperOptions};
 use metrics::Metrics;
 use parcels::Parcels;
+use threads::Threads;
 use writes::Writes;
 
 pub use copies::Export;
@@ -137,7 +139,7 @@ const SNAPSHOT_RATIO: u64 = 20;
 /// Settings of a node's data groups.
 #[derive(Debug, Clone)]
 pub(crate) struct DataOptions {
-    /// The groups' directories, `{:08x}` each, and `copies/` for what is on its way.
+    /// Where the groups have their directories; `copies/` in it holds what is on its way.
     pub(crate) dir: PathBuf,
     /// The groups'.
     pub(crate) group: GroupOptions,
@@ -179,6 +181,7 @@ struct Inner {
     metrics: Metrics,
     counters: crate::sql::Metrics,
     gate: Arc<Gate>,
+    threads: Threads,
     writes: Arc<Writes>,
     copies: Copies,
     parcels: Parcels,
@@ -213,8 +216,9 @@ impl DataGroups {
             turn: AtomicUsize::new(0),
             counters: crate::sql::Metrics::register(registry)?,
             gate: Arc::new(Gate::new(metrics.clone())),
+            threads: Threads::new(gate::READS_AT_ONCE),
             writes: Arc::new(Writes::new(metrics.clone())),
-            copies: Copies::new(&options.dir, metrics.clone()),
+            copies: Copies::new(&options.dir),
             parcels: Parcels::new(metrics.clone()),
             fenced: Arc::default(),
             metrics,
@@ -241,7 +245,7 @@ impl DataGroups {
         };
         let keeper = Arc::new(DataKeeper::new(
             group,
-            &self.0.options.dir,
+            self.0.groups.files_of(group),
             options,
             self.0.counters.clone(),
             self.0.metrics.clone(),

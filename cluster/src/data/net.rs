@@ -111,7 +111,9 @@ impl DataGroups {
             }
             Ask::Databases { group } => {
                 let databases = self.databases_here(group).await;
-                databases.ok_or_else(|| no_replica(group)).map(Told::Databases)
+                databases
+                    .ok_or_else(|| no_replica(group))
+                    .map(Told::Databases)
             }
             Ask::Hashes { group, of } => {
                 if of.len() > COMPARED_MAX {
@@ -130,7 +132,10 @@ impl DataGroups {
                 group,
                 database,
                 copy_for,
-            } => self.copy_for(group, &database, copy_for, from, deadline).await,
+            } => {
+                self.copy_for(group, &database, copy_for, from, deadline)
+                    .await
+            }
             Ask::Piece { token, offset } => {
                 let gone = || DataError::Unavailable(GroupId::META);
                 let source = self.0.parcels.get(token, from).ok_or_else(gone)?;

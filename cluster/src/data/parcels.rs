@@ -40,7 +40,9 @@ impl Source {
     pub(super) fn piece(&self, offset: u64) -> io::Result<Bytes> {
         match self {
             Self::Memory(bytes) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                let start = usize::try_from(offset)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len());
                 let end = start.saturating_add(PIECE_BYTES).min(bytes.len());
                 Ok(bytes.slice(start..end))
             }

@@ -66,7 +66,9 @@ pub(super) async fn run(inner: Weak<Inner>) {
                     again.remove(&key);
                 }
                 Err(why) => {
-                    let pause = again.get(&key).map_or(PAUSE_FIRST, |a| (a.pause * 2).min(PAUSE_MAX));
+                    let pause = again
+                        .get(&key)
+                        .map_or(PAUSE_FIRST, |a| (a.pause * 2).min(PAUSE_MAX));
                     tracing::warn!(%group, database = %id, why, ?pause, "a database cannot be rebuilt yet");
                     groups.0.metrics.rebuilt("failed");
                     let at = Instant::now() + pause;

@@ -267,7 +267,11 @@ impl DataGroups {
                             return Err(DataError::Stale(never.into()));
                         }
                     }
-                    let behind = if read.strict { replica.group.behind() } else { 0 };
+                    let behind = if read.strict {
+                        replica.group.behind()
+                    } else {
+                        0
+                    };
                     if behind > 0 {
                         return Err(DataError::Stale(format!(
                             "it has yet to apply {behind} entries"
@@ -280,7 +284,9 @@ impl DataGroups {
             && !replica.group.wait_applied(read.at_least, until).await
         {
             let entry = read.at_least;
-            return Err(DataError::Stale(format!("it has not applied entry {entry}")));
+            return Err(DataError::Stale(format!(
+                "it has not applied entry {entry}"
+            )));
         }
         Ok(())
     }
@@ -312,13 +318,14 @@ impl DataGroups {
         let cancelled = Arc::new(AtomicBool::new(false));
         let _cancel = CancelOnDrop(Arc::clone(&cancelled));
         let id = database.clone();
-        let work = tokio::task::spawn_blocking(move || {
+        let work = self.0.threads.run(move || {
             // Given back when SQLite is done, not when nobody waits any more.
             let _turn = turn;
             let (rows, bytes) = (limits::SQL_ROWS_MAX, limits::SQL_RESULT_MAX_BYTES);
             databases.read(&id, &queries, rows, bytes, deadline, &cancelled)
         });
-        let done = work.await.unwrap_or_else(|e| Err(EngineFault::Io(e.to_string())));
+        let broken = || Err(EngineFault::Io("no thread could read it".into()));
+        let done = work.await.unwrap_or_else(broken);
         let results = match done {
             Ok(Ok(results)) => results,
             Ok(Err(fenced)) => return Err(DataError::Fenced(fenced.why)),
@@ -369,7 +376,9 @@ impl DataGroups {
         let body = wire::encode(&Ask::Databases { group });
         let body = body.map_err(|why| DataError::Stopped { group, why })?;
         let nodes = self.others_with(group);
-        let asked = nodes.into_iter().map(|node| self.ask_node(node, body.clone(), deadline));
+        let asked = nodes
+            .into_iter()
+            .map(|node| self.ask_node(node, body.clone(), deadline));
         for told in futures::future::join_all(asked).await {
             match told {
                 Ok(Told::Databases(databases)) => all.extend(databases),

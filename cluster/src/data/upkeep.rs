@@ -47,7 +47,9 @@ type Last = BTreeMap<GroupId, Instant>;
 /// Whether it is time again; if so, notes that it is done now.
 fn due(last: &mut Last, group: GroupId, every: Duration) -> bool {
     let now = Instant::now();
-    let due = last.get(&group).is_none_or(|at| now.duration_since(*at) >= every);
+    let due = last
+        .get(&group)
+        .is_none_or(|at| now.duration_since(*at) >= every);
     if due {
         last.insert(group, now);
     }
@@ -107,9 +109,8 @@ impl DataGroups {
         let Ok(body) = wire::encode(&Ask::Sound { group }) else {
             return;
         };
-        let able = |node: &NodeId| {
-            view.voters.contains(node) && view.caught_up(*node, HAND_OVER_BEHIND)
-        };
+        let able =
+            |node: &NodeId| view.voters.contains(node) && view.caught_up(*node, HAND_OVER_BEHIND);
         for node in self.others_with(group).into_iter().filter(able) {
             let deadline = Instant::now() + SOUND_WITHIN;
             let told = self.ask_node(node, body.clone(), deadline).await;
