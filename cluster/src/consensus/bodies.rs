@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use orama_proto::GroupId;
 use parking_lot::Mutex;
 
-use super::snapshot::{Header, SnapshotFile};
+use super::container::Header;
+use super::snapshot::SnapshotFile;
 use super::types::Position;
 
 /// A file that nobody asked for so long is deleted.

@@ -9,6 +9,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,9 @@ use orama_proto::GroupId;
 use parking_lot::Mutex;
 
 use super::bodies::{Bodies, Body};
+use super::container::{self, Header, is_spoiled};
 use super::keeper::{Keeper, KeptEntry, Manifest, Resumed};
-use super::snapshot::{self, Header, SnapshotFile, SnapshotStore};
+use super::snapshot::{SnapshotFile, SnapshotStore};
 use crate::disk;
 
 /// Closing waits so long for a snapshot that is being built.
@@ -62,6 +64,8 @@ pub(super) struct Keeping {
     /// appear that no manifest names yet, and while such files are deleted.
     pins: Mutex<Vec<Weak<Manifest>>>,
     since: Mutex<Since>,
+    /// The newest snapshot proved damaged: another one is due.
+    spoiled: AtomicBool,
     #[cfg(test)]
     pub(super) crash: Mutex<Option<Step>>,
 }
@@ -91,6 +95,7 @@ impl Keeping {
                 index: index.map_or(0, |at| at.index),
                 at: Instant::now(),
             }),
+            spoiled: AtomicBool::new(false),
             #[cfg(test)]
             crash: Mutex::default(),
         }
@@ -133,6 +138,9 @@ impl Keeping {
 
     /// Whether a snapshot is due.
     pub(super) fn is_due(&self, applied: u64, bytes: u64) -> bool {
+        if self.spoiled.load(Ordering::Acquire) {
+            return true;
+        }
         let since = *self.since.lock();
         let entries = applied.saturating_sub(since.index);
         entries > 0
@@ -143,6 +151,7 @@ impl Keeping {
 
     /// A snapshot of this index was begun, or put off: the next one is due after as much again.
     pub(super) fn begun(&self, index: u64) {
+        self.spoiled.store(false, Ordering::Release);
         *self.since.lock() = Since {
             index,
             at: Instant::now(),
@@ -212,7 +221,15 @@ impl Keeping {
     pub(super) fn body(&self, of: &SnapshotFile) -> io::Result<Body> {
         self.bodies.open(of, |path| {
             let manifest = self.pin(of)?;
-            let body = self.keeper.body_bytes(&manifest)?;
+            // Somebody needs it now: the older one goes out, and a new one is built.
+            let spoiled = |error: io::Error| {
+                if is_spoiled(&error) {
+                    self.snapshots.set_aside(of, &error);
+                    self.spoiled.store(true, Ordering::Release);
+                }
+                error
+            };
+            let body = self.keeper.body_bytes(&manifest).map_err(spoiled)?;
             if !disk::room_for_bulk(&self.dir, body) {
                 return Err(io::Error::new(
                     io::ErrorKind::StorageFull,
@@ -223,7 +240,9 @@ impl Keeping {
                 body,
                 ..(*of.header).clone()
             };
-            snapshot::write_around(path, &header, |out| self.keeper.write_body(&manifest, out))
+            container::write_around(path, &header, |out| {
+                self.keeper.write_body(&manifest, out).map_err(spoiled)
+            })
         })
     }
 

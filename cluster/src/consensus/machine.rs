@@ -8,18 +8,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{Stream, TryStreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
-use openraft::{EntryPayload, Membership, OptionalSend, RaftSnapshotBuilder, StoredMembership};
+use openraft::{EntryPayload, Membership, OptionalSend, StoredMembership};
 use orama_proto::GroupId;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::build::{Builder, Source};
 use super::fault::{HaltReason, is_full};
 use super::files::Keeping;
 use super::keeper::{KeptEntry, Resumed};
 use super::log::GroupLog;
 use super::metrics::Metrics;
 use super::snapshot::{SnapshotFile, SnapshotStore};
-use super::state::{Change, GroupState, Pair, StateDb};
+use super::state::{Change, GroupState};
 use super::types::{
     MembershipRecord, Position, RaftEntry, RaftLogId, RaftMembership, RaftSnapshot,
     RaftSnapshotMeta, Reply, Types,
@@ -134,7 +135,7 @@ fn recorded(at: RaftLogId, members: Membership<u64, ()>) -> MembershipRecord {
 }
 
 /// Runs what blocks; a panic is an error like any other.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work)
@@ -440,90 +441,5 @@ impl RaftStateMachine<Types> for GroupMachine {
             meta: file.meta(),
             snapshot: file,
         }))
-    }
-}
-
-/// What a snapshot is made of.
-enum Source {
-    /// One moment's pairs.
-    Pairs {
-        pairs: io::Result<Vec<Pair>>,
-        db: StateDb,
-    },
-    /// A keeper, whose copies may be farther than the moment and say so themselves.
-    Files(Arc<Keeping>),
-}
-
-/// Writes one moment's state to a file while applying goes on.
-pub(crate) struct Builder {
-    group: GroupId,
-    source: Option<Source>,
-    resumed: Resumed,
-    snapshots: Arc<SnapshotStore>,
-    log: GroupLog,
-    metrics: Metrics,
-}
-
-impl Builder {
-    /// `None` when a leader's newer snapshot is there already.
-    async fn write(&mut self) -> io::Result<Option<SnapshotFile>> {
-        let source = self
-            .source
-            .take()
-            .ok_or_else(|| io::Error::other("the snapshot was built already"))?;
-        let (resumed, snapshots) = (self.resumed.clone(), Arc::clone(&self.snapshots));
-        blocking(move || match source {
-            Source::Files(keeping) => keeping.build(&resumed),
-            Source::Pairs { pairs, db } => {
-                let pairs = pairs?;
-                // Keeps the replay after a crash short; nothing depends on it.
-                if let Err(error) = db.flush() {
-                    tracing::warn!(%error, "the state was not flushed");
-                }
-                let file = snapshots.write(resumed.at, resumed.membership, &pairs)?;
-                Ok(Some(file))
-            }
-        })
-        .await
-    }
-}
-
-impl RaftSnapshotBuilder<Types> for Builder {
-    type SnapshotData = SnapshotFile;
-
-    async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot<SnapshotFile>> {
-        let result = self.write().await;
-        let outcome = match &result {
-            Ok(Some(_)) => "built",
-            Ok(None) => "overtaken",
-            Err(_) => "failed",
-        };
-        let labels = [self.group.to_string(), outcome.into()];
-        self.metrics.snapshots.with_label_values(&labels).inc();
-        let file = match result {
-            Ok(Some(file)) => file,
-            Ok(None) => return Ok(no_news()),
-            Err(error) => {
-                tracing::warn!(group = %self.group, %error, "a snapshot cannot be written; it is put off");
-                return Ok(no_news());
-            }
-        };
-        self.log.limit_purge(self.snapshots.purge_limit());
-        let index = file.header.at.map_or(0, |at| at.index);
-        tracing::info!(group = %self.group, index, bytes = file.header.body, "snapshot built");
-        Ok(openraft::Snapshot {
-            meta: file.meta(),
-            snapshot: file,
-        })
-    }
-}
-
-/// What openraft is told when no snapshot could be written. It takes an error for
-/// the end of the group; one of nothing is older than what it knows and changes
-/// nothing. The next is due after as many entries again.
-fn no_news() -> RaftSnapshot<SnapshotFile> {
-    openraft::Snapshot {
-        meta: RaftSnapshotMeta::default(),
-        snapshot: SnapshotFile::nothing(),
     }
 }

@@ -5,8 +5,10 @@
 //! [`group::Group`] that commits bytes, and implements [`machine::Machine`].
 
 mod bodies;
+mod build;
 mod cell;
 mod commands;
+mod container;
 mod fault;
 mod files;
 mod group;

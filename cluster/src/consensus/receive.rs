@@ -15,7 +15,8 @@ use orama_proto::GroupId;
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::snapshot::{SnapshotFile, verify};
+use super::container::verify;
+use super::snapshot::SnapshotFile;
 use super::wire::{Chunk, SnapshotId};
 use crate::disk;
 

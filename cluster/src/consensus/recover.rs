@@ -257,7 +257,7 @@ fn open(storage: &Storage, group: GroupId, backend: &Backend) -> Result<Recovere
         }
         Backend::Files(keeper) => {
             let found = Found {
-                kept: snapshots.kept(),
+                snapshots: Arc::clone(&snapshots),
                 damaged: refused,
             };
             let (resumed, rebuilt) = recovery.open_files(keeper, found)?;

@@ -3,18 +3,18 @@
 //! What the keeper says is a floor: everything up to there is in its files, and they may
 //! hold more. Entries after it are given to it again.
 
-use std::io;
 use std::sync::Arc;
 
+use super::container::is_spoiled;
 use super::fault::StorageFault;
 use super::keeper::{CommandLog, Keeper, Resumed};
 use super::recover::Recovery;
-use super::snapshot::{SnapshotFile, is_damage};
+use super::snapshot::{SnapshotFile, SnapshotStore};
 use super::state::Unusable;
 
-/// Snapshots of this node, newest first, and what was wrong with those that were refused.
+/// Snapshots of this node, and what was wrong with those that were refused.
 pub(super) struct Found {
-    pub(super) kept: Vec<SnapshotFile>,
+    pub(super) snapshots: Arc<SnapshotStore>,
     pub(super) damaged: Vec<String>,
 }
 
@@ -29,7 +29,7 @@ impl Recovery<'_> {
         let log: Arc<dyn CommandLog> = Arc::new(self.log.clone());
         let why = match keeper.open(log)? {
             Err(why) => why,
-            Ok(resumed) => match self.settle(keeper, resumed, found.kept.first())? {
+            Ok(resumed) => match self.settle(keeper, resumed, found.snapshots.newest())? {
                 Ok(resumed) => return Ok((resumed, false)),
                 Err(Unusable(why)) => why,
             },
@@ -43,10 +43,10 @@ impl Recovery<'_> {
         &self,
         keeper: &Arc<dyn Keeper>,
         mut resumed: Resumed,
-        newest: Option<&SnapshotFile>,
+        newest: Option<SnapshotFile>,
     ) -> Result<Result<Resumed, Unusable>, StorageFault> {
         self.check_reach("the state", resumed.at, &resumed.membership)?;
-        let installed = newest.and_then(|s| s.header.at);
+        let installed = newest.as_ref().and_then(|s| s.header.at);
         // A snapshot of its own is never ahead of a keeper. It is a leader's, and this node
         // died before the state was replaced by it; or the files are an older copy.
         if let Some(newest) = newest.filter(|s| s.header.at > resumed.at) {
@@ -80,7 +80,7 @@ impl Recovery<'_> {
         let bridges = |s: &SnapshotFile| {
             purged.is_none_or(|p| s.header.at.is_some_and(|at| at.index >= p.index))
         };
-        for snapshot in found.kept.iter().filter(|s| bridges(s)) {
+        for snapshot in found.snapshots.kept().iter().filter(|s| bridges(s)) {
             let resumed = snapshot.resumed();
             let index = resumed.at.map_or(0, |at| at.index);
             tracing::warn!(group = %group, why, snapshot = index, "the state is rebuilt from snapshot and log");
@@ -89,9 +89,10 @@ impl Recovery<'_> {
                 .and_then(|manifest| keeper.rebuild(Some((&manifest, &resumed))));
             match rebuilt {
                 Ok(()) => return Ok(resumed),
-                Err(error) if is_damage(&error) || error.kind() == io::ErrorKind::NotFound => {
+                // openraft would install it, being the newest.
+                Err(error) if is_spoiled(&error) => {
+                    found.snapshots.set_aside(snapshot, &error);
                     let what = format!("the snapshot at {index} is damaged: {error}");
-                    tracing::warn!(group = %group, what, "the snapshot cannot be used");
                     found.damaged.push(what);
                 }
                 Err(error) => return Err(fault(format!("it cannot be rebuilt: {error}"))),

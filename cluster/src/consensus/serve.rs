@@ -207,12 +207,14 @@ impl Group {
         let work = async move {
             let incoming = group.inner.incoming.clone();
             let (verify, keeping) = (incoming.clone(), group.inner.keeping.clone());
+            let of = group.inner.id;
             let take = move || -> Result<SnapshotFile, Refused> {
                 let file = verify.finish(id)?;
                 match keeping {
                     None => Ok(file),
                     Some(keeping) => keeping.unpack(file).map_err(|error| {
                         verify.done();
+                        tracing::warn!(group = %of, %error, "a snapshot was received and cannot be unpacked; it is sent again");
                         Refused::Io(error)
                     }),
                 }

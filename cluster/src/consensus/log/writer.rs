@@ -220,3 +220,34 @@ pub(super) fn start(
         .spawn(move || writer.run(queue))?;
     Ok(sender)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consensus::types::Position;
+    use orama_proto::GroupId;
+
+    #[test]
+    fn only_what_somebody_waits_for_is_company() {
+        let group = GroupId(1);
+        let at = Position {
+            term: 1,
+            leader: 1,
+            index: 7,
+        };
+        assert_eq!(Done::Lazy.awaited(&Op::Committed { group, at }), 0);
+        let (reply, _answer) = oneshot::channel();
+        assert_eq!(Done::Reply(reply).awaited(&Op::Erase { group }), 1);
+        let append = Op::Append {
+            group,
+            first: 5,
+            records: Vec::new(),
+        };
+        let done = Done::Appended {
+            callback: IOFlushed::noop(),
+            tail: Arc::default(),
+            last: 7,
+        };
+        assert_eq!(done.awaited(&append), 3);
+    }
+}

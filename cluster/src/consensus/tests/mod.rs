@@ -2,6 +2,8 @@
 //! are cut and lossy at will.
 
 mod faults;
+mod folder;
+mod keepers;
 mod mesh;
 mod net;
 mod replicas;
