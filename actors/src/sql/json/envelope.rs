@@ -2,8 +2,8 @@
 //! and are copied in (CONTRACT 1.6, 1.7).
 //!
 //! Besides the fields of the contract: `rows` of an exec that returned some
-//! (`RETURNING`), and `outcome_unknown` when a write may have happened although
-//! it was not acknowledged.
+//! (`RETURNING`), `rows_cut` when those are not all, and `outcome_unknown` when
+//! a write may have happened although it was not acknowledged.
 
 use std::io::Write;
 
@@ -220,13 +220,17 @@ impl Object {
     }
 
     fn rows(&mut self, rows: &Rows) {
+        self.shown(rows);
+        if rows.cut {
+            self.error(&cut(rows));
+        }
+    }
+
+    fn shown(&mut self, rows: &Rows) {
         // An answer without rows is `[]`, whoever made it.
         match rows.json.is_empty() {
             true => self.raw("rows", b"[]"),
             false => self.raw("rows", &rows.json),
-        }
-        if rows.cut {
-            self.error(&cut(rows));
         }
     }
 
@@ -236,7 +240,11 @@ impl Object {
             self.number("last_insert_id", done.last_insert_id);
         }
         if let Some(rows) = &done.rows {
-            self.rows(rows);
+            self.shown(rows);
+            // No `error`: callers take that for a write that did not happen.
+            if rows.cut {
+                self.flag("rows_cut", true);
+            }
         }
     }
 

@@ -329,6 +329,15 @@ fn envelopes_of_writes() {
         execute_envelope(&committed(vec![returning])),
         r#"{"rows_affected":1,"last_insert_id":-5,"rows":[{"a":1}]}"#,
     );
+    let cut = Rows {
+        cut: true,
+        ..rows("[]", 0)
+    };
+    let too_many = done(OpKind::Exec, 9, 0, Some(cut));
+    is(
+        execute_envelope(&committed(vec![too_many])),
+        r#"{"rows_affected":9,"rows":[],"rows_cut":true}"#,
+    );
     let unique = error(
         SqlCode::ConstraintViolation,
         "UNIQUE constraint failed: t.a",
@@ -362,4 +371,42 @@ fn envelopes_of_writes() {
         transaction_envelope(&Err(lost)),
         r#"{"results":[],"committed":false,"error":"not known","code":"UNAVAILABLE","outcome_unknown":true}"#,
     );
+}
+
+/// Whatever a guest hands over is taken or refused, and what is taken is JSON.
+#[test]
+fn broken_requests_are_refused() {
+    let valid = br#"{"ops":[{"kind":"exec","sql":"a\u00e9\n","args":[1,-2.5e3,"x",null,{"blob":"AA=="}]},{"kind":"query","sql":"b"}],"consistency":"none","freshness":"1s"}"#;
+    assert!(TransactionRequest::parse(valid).is_ok() && BatchRequest::parse(valid).is_ok());
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let mut taken = 0;
+    for _ in 0..20_000 {
+        let mut bytes = valid.to_vec();
+        for _ in 0..=random(3) {
+            let at = random(bytes.len());
+            match random(4) {
+                0 => bytes[at] = random(256) as u8,
+                1 if bytes.len() > 1 => drop(bytes.remove(at)),
+                2 => bytes.insert(at, b"\"[]{},:0\\"[random(9)]),
+                _ => bytes.truncate(at.max(1)),
+            }
+        }
+        let transaction = TransactionRequest::parse(&bytes).is_ok();
+        if transaction || BatchRequest::parse(&bytes).is_ok() {
+            taken += 1;
+            let text = String::from_utf8_lossy(&bytes);
+            // Not `Value`: it refuses numbers that nobody asks for here.
+            assert!(
+                serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok(),
+                "{text}"
+            );
+        }
+    }
+    assert!(taken > 100, "{taken}");
 }
