@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use orama_cluster::data::Expect;
+use orama_cluster::membership::Departure;
 use orama_proto::api::{ClusterStatus, RegisterValue};
 use orama_proto::load::LoadReport;
 use orama_proto::{ApiError, GroupId, NodeId, RequestId};
@@ -47,12 +48,12 @@ impl Inner {
         &self,
         request_id: &RequestId,
         node: &str,
-    ) -> Result<(), ApiError> {
+    ) -> Result<Departure, ApiError> {
         let deadline = Instant::now() + LEAVE_WITHIN;
         let done = self.cluster.leave(request_id, node, deadline).await;
-        done.map_err(errors::operation)?;
+        let departure = done.map_err(errors::operation)?;
         self.settle().await;
-        Ok(())
+        Ok(departure)
     }
 
     pub(super) async fn transfer(

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use orama_cluster::membership::Departure;
 use orama_cluster::{BlobNet, BlobStore, Cluster, JournalQuery, JournalStore, MetaStore};
 use orama_proto::api::{ActorInfo, ClusterStatus, MasterKeyStatus, RegisterValue, WhoAmI};
 use orama_proto::command::ApiKeyRecord;
@@ -434,11 +435,16 @@ impl Platform {
         self.inner.drain_member(request_id, node, undo).await
     }
 
-    /// Moves everything away from a member and removes it.
+    /// Moves everything away from a member and removes it. Answers which member that
+    /// was, as confirmed topology has it, and whether it is gone already.
     ///
     /// # Errors
     /// What the client should see.
-    pub async fn remove_member(&self, request_id: &RequestId, node: &str) -> Result<(), ApiError> {
+    pub async fn remove_member(
+        &self,
+        request_id: &RequestId,
+        node: &str,
+    ) -> Result<Departure, ApiError> {
         self.inner.remove_member(request_id, node).await
     }
 

@@ -584,7 +584,8 @@ async fn operations_on_the_cluster_name_node_and_group() {
 
 #[tokio::test]
 async fn leaving_is_watched_until_the_node_is_gone() {
-    let gone = cluster("active").replace("\"n2\"", "\"other\"");
+    // Another node has its name now: what was watched is the id.
+    let gone = cluster("active").replace("bbbbbbbbbbbbbbbb", "cccccccccccccccc");
     let server = Scripted::start(vec![
         (202, r#"{"message":"is leaving"}"#.into()),
         (200, cluster("leaving")),
