@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use orama_cluster::DatabaseStatus;
 use orama_cluster::data::Expect;
 use orama_cluster::membership::Departure;
 use orama_proto::api::{ClusterStatus, RegisterValue};
@@ -65,6 +66,11 @@ impl Inner {
         let deadline = Instant::now() + TRANSFER_WITHIN;
         let done = self.cluster.transfer(request_id, group, node, deadline);
         done.await.map_err(errors::operation)
+    }
+
+    pub(super) async fn databases(&self, group: GroupId) -> Result<Vec<DatabaseStatus>, ApiError> {
+        let found = self.cluster.data().databases(group, STATUS_WITHIN).await;
+        found.map_err(errors::data)
     }
 
     pub(super) async fn register(

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use orama_cluster::membership::Departure;
-use orama_cluster::{BlobNet, BlobStore, Cluster, JournalQuery, JournalStore, MetaStore};
+use orama_cluster::{BlobNet, BlobStore, Cluster, DatabaseStatus, JournalQuery, JournalStore, MetaStore};
 use orama_proto::api::{ActorInfo, ClusterStatus, MasterKeyStatus, RegisterValue, WhoAmI};
 use orama_proto::command::ApiKeyRecord;
 use orama_proto::function::{FunctionSpec, FunctionVersion};
@@ -459,6 +459,14 @@ impl Platform {
         node: &str,
     ) -> Result<(), ApiError> {
         self.inner.transfer(request_id, group, node).await
+    }
+
+    /// The databases of a data group on every replica that answers.
+    ///
+    /// # Errors
+    /// What the client should see.
+    pub async fn databases(&self, group: GroupId) -> Result<Vec<DatabaseStatus>, ApiError> {
+        self.inner.databases(group).await
     }
 
     /// Reads a register of a data group, linearizably.

@@ -99,7 +99,7 @@ fn undo_of_query(value: Option<Cow<'_, str>>) -> Result<Option<bool>, ApiError> 
 }
 
 /// A group as a path names it: its number, `meta`, or `data-N`.
-fn group_of(text: &str) -> Result<GroupId, ApiError> {
+pub(super) fn group_of(text: &str) -> Result<GroupId, ApiError> {
     let named = text.strip_prefix("data-");
     let id = match text {
         "meta" => Some(0),
