@@ -5,6 +5,7 @@
 //! paths and keys, goes to the log, here and once.
 
 mod cluster;
+mod sql;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,6 +19,7 @@ use crate::vault::VaultError;
 use crate::worker::LoadError;
 
 pub(crate) use cluster::{confirm, data, operation, too_few};
+pub use sql::sql;
 
 /// Seconds after which a client should try again what this node could not do now.
 const RETRY_AFTER_SECS: f64 = 1.0;

@@ -134,6 +134,10 @@ pub enum SqlCode {
     StorageQuotaExceeded,
     /// A fault of the node.
     Internal,
+    /// `UNAVAILABLE` of a write that may or may not have happened.
+    OutcomeUnknown,
+    /// `UNAVAILABLE` of a read that demanded fresher data than can be had.
+    Stale,
 }
 
 impl SqlCode {
@@ -143,7 +147,7 @@ impl SqlCode {
             Self::TooManyStatements => "TOO_MANY_STATEMENTS",
             Self::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
-            Self::Unavailable => "UNAVAILABLE",
+            Self::Unavailable | Self::OutcomeUnknown | Self::Stale => "UNAVAILABLE",
             Self::ConstraintViolation => "CONSTRAINT_VIOLATION",
             Self::InvalidArgument => "INVALID_ARGUMENT",
             Self::StorageQuotaExceeded => "STORAGE_QUOTA_EXCEEDED",

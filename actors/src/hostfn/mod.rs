@@ -6,9 +6,10 @@
 
 mod bytes;
 mod context;
+mod database;
 mod log;
 
 use crate::runtime::import::Import;
 
 /// All families.
-pub(crate) const TABLE: &[&[Import]] = &[context::TABLE, log::TABLE];
+pub(crate) const TABLE: &[&[Import]] = &[context::TABLE, database::TABLE, log::TABLE];

@@ -34,6 +34,7 @@ use crate::identity::Identity;
 use crate::journal::{Gather, Journal};
 use crate::router::Router;
 use crate::runtime::Runtime;
+use crate::sql::Sql;
 use crate::vault::Vaults;
 use crate::worker::{Invoker, Modules, OneAtATime};
 
@@ -56,6 +57,8 @@ pub struct PlatformOptions {
     pub max_queued_per_namespace: usize,
     /// How long an invocation may wait for a place.
     pub max_queue_wait: Duration,
+    /// Bytes that the database of a namespace may have; counted in pages of 4 KiB.
+    pub database_max_bytes: u64,
 }
 
 /// A module to be deployed.
@@ -124,6 +127,7 @@ struct Inner {
     runtime: Runtime,
     modules: Arc<Modules>,
     vaults: Vaults,
+    sql: Sql,
     identity: Identity,
     invoker: Arc<Invoker>,
     router: Router,
@@ -169,6 +173,11 @@ impl Platform {
     /// The metadata, for reading.
     pub fn meta(&self) -> &MetaStore {
         &self.inner.meta
+    }
+
+    /// The SQL databases of the namespaces.
+    pub fn sql(&self) -> &Sql {
+        &self.inner.sql
     }
 
     /// Checks the text of a credential: admin token, API key or JWT. Local memory only:

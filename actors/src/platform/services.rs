@@ -1,17 +1,22 @@
 //! What host functions get from the node.
 
-use orama_cluster::MetaStore;
+use std::time::Instant;
+
+use orama_cluster::{Answer, MetaStore, SqlQuery, Written};
+use orama_proto::sql::{ReadOptions, SqlError, SqlOp};
 use orama_proto::{Namespace, SecretName};
 use zeroize::Zeroizing;
 
 use crate::errors::Seldom;
 use crate::runtime::{BoxFuture, HostServices};
+use crate::sql::{Sql, SqlCaller};
 use crate::vault::{VaultError, Vaults};
 
 /// The node, as guests may use it.
 pub(super) struct NodeServices {
     pub(super) meta: MetaStore,
     pub(super) vaults: Vaults,
+    pub(super) sql: Sql,
 }
 
 impl HostServices for NodeServices {
@@ -45,5 +50,24 @@ impl HostServices for NodeServices {
                 }
             }
         })
+    }
+
+    fn sql_execute<'a>(
+        &'a self,
+        caller: SqlCaller<'a>,
+        ops: Vec<SqlOp>,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Written, SqlError>> {
+        Box::pin(self.sql.execute(caller, ops, deadline))
+    }
+
+    fn sql_query<'a>(
+        &'a self,
+        caller: SqlCaller<'a>,
+        queries: Vec<SqlQuery>,
+        read: ReadOptions,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Answer, SqlError>> {
+        Box::pin(self.sql.query(caller, queries, read, deadline))
     }
 }

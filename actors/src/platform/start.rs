@@ -17,6 +17,7 @@ use crate::identity::{Identity, PlatformKeys};
 use crate::journal::{Gather, Journal, JournalOptions};
 use crate::router::Router;
 use crate::runtime::{HostServices, Runtime, RuntimeOptions};
+use crate::sql::Sql;
 use crate::vault::{MasterKeys, VaultError, VaultOptions, Vaults};
 use crate::worker::{
     self, Admission, Confirmations, Invoker, Limits, Modules, OneAtATime, Workers,
@@ -145,9 +146,16 @@ pub(super) async fn start(
         queued_per_namespace: options.max_queued_per_namespace,
         wait: options.max_queue_wait,
     };
+    let sql = Sql::new(
+        cluster.data().clone(),
+        meta.clone(),
+        options.database_max_bytes,
+        registry,
+    )?;
     let services: Arc<dyn HostServices> = Arc::new(NodeServices {
         meta: meta.clone(),
         vaults: vaults.clone(),
+        sql: sql.clone(),
     });
     let router = Router::new(&cluster, registry)?;
     let invoker = Arc::new(Invoker {
@@ -173,6 +181,7 @@ pub(super) async fn start(
         runtime,
         modules,
         vaults,
+        sql,
         identity,
         invoker,
         router,

@@ -3,13 +3,17 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use orama_cluster::{Answer, SqlQuery, Written};
 use orama_proto::function::FunctionVersion;
 use orama_proto::invocation::{LogLine, Principal, Trigger};
+use orama_proto::sql::{ReadOptions, SqlError, SqlOp};
 use orama_proto::{Namespace, RequestId, SecretName, Timestamp};
 use zeroize::Zeroizing;
+
+use crate::sql::SqlCaller;
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -22,6 +26,24 @@ pub trait HostServices: Send + Sync + 'static {
         namespace: &'a Namespace,
         name: &'a SecretName,
     ) -> BoxFuture<'a, Result<Option<Zeroizing<Vec<u8>>>, String>>;
+
+    /// Makes a transaction in the caller's database. See [`crate::sql::Sql::execute`].
+    fn sql_execute<'a>(
+        &'a self,
+        caller: SqlCaller<'a>,
+        ops: Vec<SqlOp>,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Written, SqlError>>;
+
+    /// Runs queries on the caller's database; dropping the future ends them. See
+    /// [`crate::sql::Sql::query`].
+    fn sql_query<'a>(
+        &'a self,
+        caller: SqlCaller<'a>,
+        queries: Vec<SqlQuery>,
+        read: ReadOptions,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Answer, SqlError>>;
 }
 
 /// One attempt to run a guest.

@@ -47,6 +47,15 @@ pub(crate) enum Allocator {
     Busy,
 }
 
+/// What a guest has had to do with its database.
+#[derive(Default)]
+pub(crate) struct DatabaseUse {
+    /// Index of its last write; its reads see at least that.
+    pub(crate) written: u64,
+    /// Failures so far.
+    pub(crate) told: u32,
+}
+
 /// The data of a guest's store.
 pub(crate) struct Guest {
     pub(crate) request_id: RequestId,
@@ -64,6 +73,7 @@ pub(crate) struct Guest {
     pub(crate) stderr: LineStream,
     pub(crate) stdio: Stdio,
     pub(crate) log: Log,
+    pub(crate) database: DatabaseUse,
 
     pub(crate) started_at: Timestamp,
     pub(crate) started: Instant,
@@ -98,6 +108,7 @@ impl Guest {
             stderr: LineStream::new(LogLevel::Error),
             stdio: Stdio::default(),
             log: Log::default(),
+            database: DatabaseUse::default(),
             started_at: Timestamp::now(),
             started,
             memory: None,

@@ -111,6 +111,7 @@ impl Node {
             max_running_per_namespace: settings.per_namespace,
             max_queued_per_namespace: settings.queued,
             max_queue_wait: settings.wait,
+            database_max_bytes: orama_proto::limits::DATABASE_MAX_BYTES as u64,
         };
         match Platform::start(options, cluster.clone(), blobs, journal, &registry).await {
             Ok(platform) => Ok(Self {

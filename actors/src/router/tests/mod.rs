@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use orama_cluster::{
-    BlobError, CallError, Handler, Incoming, JournalQuery, JournalStore, Lane, Service,
+    Answer, BlobError, CallError, Handler, Incoming, JournalQuery, JournalStore, Lane, Service,
+    SqlQuery, Written,
 };
 use orama_proto::function::{FunctionSpec, FunctionStatus, FunctionVersion};
 use orama_proto::invocation::{InvocationRecord, Principal, Trigger};
+use orama_proto::sql::{ReadOptions, SqlCode, SqlError, SqlOp};
 use orama_proto::{
     ApiError, ContentId, FunctionName, Namespace, NodeId, RequestId, SecretName, Timestamp,
 };
@@ -29,6 +31,7 @@ use super::peers::{Linked, Peers};
 use crate::journal::{Journal, JournalOptions};
 use crate::platform::{Completed, Invoke};
 use crate::runtime::{BoxFuture, Compiler, HostServices, Runtime, RuntimeOptions};
+use crate::sql::SqlCaller;
 use crate::worker::{
     self, Admission, Blobs, Catalog, Confirmations, Invoker, Limits, Modules, Workers,
 };
@@ -248,6 +251,25 @@ impl HostServices for Services {
             self.0.open.acquire().await.unwrap().forget();
             Ok(None)
         })
+    }
+
+    fn sql_execute<'a>(
+        &'a self,
+        _: SqlCaller<'a>,
+        _: Vec<SqlOp>,
+        _: Instant,
+    ) -> BoxFuture<'a, Result<Written, SqlError>> {
+        Box::pin(async { Err(SqlError::new(SqlCode::Unavailable, "no databases here")) })
+    }
+
+    fn sql_query<'a>(
+        &'a self,
+        _: SqlCaller<'a>,
+        _: Vec<SqlQuery>,
+        _: ReadOptions,
+        _: Instant,
+    ) -> BoxFuture<'a, Result<Answer, SqlError>> {
+        Box::pin(async { Err(SqlError::new(SqlCode::Unavailable, "no databases here")) })
     }
 }
 

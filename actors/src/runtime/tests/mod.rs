@@ -1,19 +1,25 @@
 //! Whole invocations of small guests written as text.
 
 mod command;
+mod database;
 mod hostfn;
 mod modules;
 mod reactor;
 mod slices;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
+use orama_cluster::{Answer, SqlQuery, Written};
 use orama_proto::function::{FunctionSpec, FunctionStatus, FunctionVersion};
 use orama_proto::invocation::{LogLevel, Principal, Trigger};
+use orama_proto::sql::{ReadOptions, SqlCode, SqlError, SqlOp};
 use orama_proto::{ContentId, FunctionName, Namespace, RequestId, SecretName, Timestamp};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
+
+use crate::sql::SqlCaller;
 
 use super::{
     BoxFuture, Call, Compiler, HostServices, Outcome, PreparedModule, Runtime, RuntimeOptions,
@@ -135,6 +141,25 @@ impl HostServices for Services {
                 _ => Ok(None),
             }
         })
+    }
+
+    fn sql_execute<'a>(
+        &'a self,
+        _: SqlCaller<'a>,
+        _: Vec<SqlOp>,
+        _: Instant,
+    ) -> BoxFuture<'a, Result<Written, SqlError>> {
+        Box::pin(async { Err(SqlError::new(SqlCode::Unavailable, "no databases here")) })
+    }
+
+    fn sql_query<'a>(
+        &'a self,
+        _: SqlCaller<'a>,
+        _: Vec<SqlQuery>,
+        _: ReadOptions,
+        _: Instant,
+    ) -> BoxFuture<'a, Result<Answer, SqlError>> {
+        Box::pin(async { Err(SqlError::new(SqlCode::Unavailable, "no databases here")) })
     }
 }
 

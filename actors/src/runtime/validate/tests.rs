@@ -88,9 +88,9 @@ fn imports() {
     );
     for module in ["env", "host", "orama"] {
         refused(
-            &format!(r#"(module (import "{module}" "db_query" (func)) {START})"#),
+            &format!(r#"(module (import "{module}" "cache_get" (func)) {START})"#),
             &[&format!(
-                "{module}.db_query is not a host function of this node"
+                "{module}.cache_get is not a host function of this node"
             )],
         );
         refused(
