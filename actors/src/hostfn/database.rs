@@ -7,9 +7,7 @@
 use orama_cluster::{Answer, SqlQuery, Written};
 use orama_proto::limits::SQL_BODY_MAX_BYTES;
 use orama_proto::limits::SQL_STATEMENT_MAX_BYTES;
-use orama_proto::sql::{
-    OpDone, OpKind, ReadOptions, Rows, SqlCode, SqlError, SqlOp, SqlOutcome,
-};
+use orama_proto::sql::{OpDone, OpKind, ReadOptions, Rows, SqlCode, SqlError, SqlOp, SqlOutcome};
 use wasmtime::Caller;
 
 use super::bytes::{give, warn};
@@ -287,7 +285,9 @@ async fn give_written(
     };
     let (SqlOutcome::Committed(done) | SqlOutcome::RolledBack { before: done, .. }) =
         &mut written.outcome;
-    let rows = done.iter_mut().filter_map(|OpDone { rows, .. }| rows.as_mut());
+    let rows = done
+        .iter_mut()
+        .filter_map(|OpDone { rows, .. }| rows.as_mut());
     rows.for_each(leave_out);
     give(caller, &envelope(&result)).await
 }
@@ -335,8 +335,8 @@ fn tell_write(caller: &mut Caller<'_, Guest>, function: &str, result: &Result<Wr
                 },
             ..
         }) => {
-            let index = (function == "db_transaction" || !before.is_empty())
-                .then_some(*failed as usize);
+            let index =
+                (function == "db_transaction" || !before.is_empty()).then_some(*failed as usize);
             tell(caller, function, index, error);
         }
         Ok(_) => {}

@@ -21,7 +21,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use orama_cluster::membership::Departure;
-use orama_cluster::{BlobNet, BlobStore, Cluster, DatabaseStatus, JournalQuery, JournalStore, MetaStore};
+use orama_cluster::{
+    BlobNet, BlobStore, Cluster, DatabaseStatus, JournalQuery, JournalStore, MetaStore,
+};
 use orama_proto::api::{ActorInfo, ClusterStatus, MasterKeyStatus, RegisterValue, WhoAmI};
 use orama_proto::command::ApiKeyRecord;
 use orama_proto::function::{FunctionSpec, FunctionVersion};

@@ -18,10 +18,9 @@ pub(super) fn write_failed(error: DataError) -> SqlError {
             unavailable("the database has no leader that can be reached now")
         }
         DataError::Unknown(_) => unknown("the database did not answer in time"),
-        DataError::Limit { .. } => SqlError::new(
-            SqlCode::PayloadTooLarge,
-            format!("{error}; {NOTHING}"),
-        ),
+        DataError::Limit { .. } => {
+            SqlError::new(SqlCode::PayloadTooLarge, format!("{error}; {NOTHING}"))
+        }
         DataError::Fenced(why) => unavailable(&format!(
             "the database's copy that would be asked is being rebuilt ({why})"
         )),
@@ -71,10 +70,7 @@ pub(super) fn write_late() -> SqlError {
 
 /// A read that nobody answered.
 pub(super) fn read_late() -> SqlError {
-    SqlError::new(
-        SqlCode::Unavailable,
-        "the database did not answer in time",
-    )
+    SqlError::new(SqlCode::Unavailable, "the database did not answer in time")
 }
 
 /// Nobody could say whether there is such a namespace.

@@ -24,11 +24,11 @@ use orama_proto::sql::{
 use orama_proto::{Namespace, RequestId};
 use prometheus::Registry;
 
+pub(crate) use check::sql_too_large;
 pub use json::{
     BatchRequest, TransactionRequest, batch_envelope, execute_envelope, parse_args, query_envelope,
     transaction_envelope,
 };
-pub(crate) use check::sql_too_large;
 pub(crate) use json::{cut, only};
 
 use check::Statement;

@@ -189,9 +189,21 @@ async fn what_is_out_of_bounds_is_not_sent() {
     let text = |bytes: usize| SqlValue::Text("x".repeat(bytes));
     let cases = [
         (vec![], SqlCode::InvalidArgument, "1 to 100"),
-        (vec![op("S", vec![]); 101], SqlCode::TooManyStatements, "101"),
-        (vec![op(" \n", vec![])], SqlCode::InvalidArgument, "sql is empty"),
-        (two(op("", vec![])), SqlCode::InvalidArgument, "ops[1].sql is empty"),
+        (
+            vec![op("S", vec![]); 101],
+            SqlCode::TooManyStatements,
+            "101",
+        ),
+        (
+            vec![op(" \n", vec![])],
+            SqlCode::InvalidArgument,
+            "sql is empty",
+        ),
+        (
+            two(op("", vec![])),
+            SqlCode::InvalidArgument,
+            "ops[1].sql is empty",
+        ),
         (
             two(op(&"x".repeat(256 * 1024 + 1), vec![])),
             SqlCode::PayloadTooLarge,
@@ -225,7 +237,9 @@ async fn what_is_out_of_bounds_is_not_sent() {
         assert!(error.message.contains(words), "{error}");
     }
     let deadline = Instant::now() + Duration::from_secs(1);
-    let none = under.sql.query(under.caller(), vec![], ReadOptions::default(), deadline);
+    let none = under
+        .sql
+        .query(under.caller(), vec![], ReadOptions::default(), deadline);
     assert_eq!(none.await.unwrap_err().code, SqlCode::InvalidArgument);
     let seen = under.seen.lock();
     assert!(seen.transactions.is_empty() && seen.reads.is_empty());
@@ -243,7 +257,11 @@ async fn who_does_not_answer_is_not_waited_for() {
         args: vec![],
     };
     let read = ReadOptions::default();
-    let ask = || under.sql.query(under.caller(), vec![query.clone()], read, deadline);
+    let ask = || {
+        under
+            .sql
+            .query(under.caller(), vec![query.clone()], read, deadline)
+    };
     assert_eq!(ask().await.unwrap_err().code, SqlCode::Unavailable);
     assert_eq!(under.dropped.load(Ordering::SeqCst), 1);
     // A caller that goes away takes its read with it.

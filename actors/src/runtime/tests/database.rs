@@ -73,12 +73,17 @@ impl HostServices for Database {
                 kind: op.kind,
                 rows_affected: 3,
                 last_insert_id: 7,
-                rows: rows(&op.sql).ok().filter(|_| op.kind == OpKind::Query || op.sql == "large"),
+                rows: rows(&op.sql)
+                    .ok()
+                    .filter(|_| op.kind == OpKind::Query || op.sql == "large"),
             };
             let outcome = match ops.iter().position(|op| op.sql == "fail") {
                 Some(failed) => SqlOutcome::RolledBack {
                     failed: failed as u32,
-                    error: SqlError::new(SqlCode::ConstraintViolation, "UNIQUE constraint failed: t.a"),
+                    error: SqlError::new(
+                        SqlCode::ConstraintViolation,
+                        "UNIQUE constraint failed: t.a",
+                    ),
                     before: ops[..failed].iter().map(done).collect(),
                 },
                 None => SqlOutcome::Committed(ops.iter().map(done).collect()),
@@ -227,14 +232,26 @@ async fn every_call_answers() {
             r#"{"results":[{"kind":"query","rows":[{"a":1}]},{"kind":"query","rows":[],"error":"no such table: t","code":"INVALID_ARGUMENT"}]}"#,
         ]
     );
-    assert_eq!(told, ["db_query_batch: ops[1]: INVALID_ARGUMENT: no such table: t"]);
+    assert_eq!(
+        told,
+        ["db_query_batch: ops[1]: INVALID_ARGUMENT: no such table: t"]
+    );
     let writes = database.writes.lock();
     let kinds: Vec<_> = writes.iter().flatten().map(|op| op.kind).collect();
-    assert_eq!(kinds, [OpKind::Exec, OpKind::Exec, OpKind::Exec, OpKind::Query]);
+    assert_eq!(
+        kinds,
+        [OpKind::Exec, OpKind::Exec, OpKind::Exec, OpKind::Query]
+    );
     let reads = database.reads.lock();
-    assert_eq!(reads[0].0[0].args, [SqlValue::Integer(1), SqlValue::Text("x".into())]);
+    assert_eq!(
+        reads[0].0[0].args,
+        [SqlValue::Integer(1), SqlValue::Text("x".into())]
+    );
     // A function sees what it has written, at every level.
-    let at_least: Vec<_> = reads.iter().map(|(_, read)| (read.level, read.at_least)).collect();
+    let at_least: Vec<_> = reads
+        .iter()
+        .map(|(_, read)| (read.level, read.at_least))
+        .collect();
     assert_eq!(
         at_least,
         [
@@ -302,13 +319,29 @@ async fn failures_are_zero_or_an_envelope_and_always_told() {
 async fn bad_places_are_refused_before_anything_is_asked() {
     let database = Arc::default();
     for (sql, args, words) in [
-        (At(131_070, 10), At(0, 0), "sql: not within the function's memory"),
+        (
+            At(131_070, 10),
+            At(0, 0),
+            "sql: not within the function's memory",
+        ),
         (At(-1, 1), At(0, 0), "sql: not within the function's memory"),
-        (At(0, 262_145), At(0, 0), "sql has 262145 bytes, the limit is 262144"),
+        (
+            At(0, 262_145),
+            At(0, 0),
+            "sql has 262145 bytes, the limit is 262144",
+        ),
         (At(0, -1), At(0, 0), "sql has 4294967295 bytes"),
         (At(270, 2), At(0, 0), "sql: not UTF-8 at byte 0"),
-        (Text("a"), At(131_072, 1), "the arguments: not within the function's memory"),
-        (Text("a"), At(0, 4_194_305), "the arguments: 4194305 bytes, the limit is 4194304"),
+        (
+            Text("a"),
+            At(131_072, 1),
+            "the arguments: not within the function's memory",
+        ),
+        (
+            Text("a"),
+            At(0, 4_194_305),
+            "the arguments: 4194305 bytes, the limit is 4194304",
+        ),
         (Text("a"), At(270, 2), "the arguments: not UTF-8 at byte 0"),
     ] {
         let pair = [sql, args];
@@ -323,19 +356,34 @@ async fn bad_places_are_refused_before_anything_is_asked() {
         )
         .await;
         assert_eq!(answers[..2], ["none", "0"]);
-        assert!(answers[2].starts_with(&format!(r#"{{"rows":[],"error":"{words}"#)), "{answers:?}");
-        assert!(answers[3].starts_with(&format!(r#"{{"rows_affected":0,"error":"{words}"#)), "{answers:?}");
+        assert!(
+            answers[2].starts_with(&format!(r#"{{"rows":[],"error":"{words}"#)),
+            "{answers:?}"
+        );
+        assert!(
+            answers[3].starts_with(&format!(r#"{{"rows_affected":0,"error":"{words}"#)),
+            "{answers:?}"
+        );
         assert_eq!(told.len(), 4, "{told:?}");
     }
     for place in [At(131_070, 10), At(-1, -1), At(270, 2), At(0, 0)] {
         let place = [place];
         let (answers, _) = answers(
             &database,
-            &[("db_transaction", &place[..]), ("db_query_batch", &place[..])],
+            &[
+                ("db_transaction", &place[..]),
+                ("db_query_batch", &place[..]),
+            ],
         )
         .await;
-        assert!(answers[0].contains(r#""committed":false,"error":"the request: "#), "{answers:?}");
-        assert!(answers[1].starts_with(r#"{"results":[],"error":"the request: "#), "{answers:?}");
+        assert!(
+            answers[0].contains(r#""committed":false,"error":"the request: "#),
+            "{answers:?}"
+        );
+        assert!(
+            answers[1].starts_with(r#"{"results":[],"error":"the request: "#),
+            "{answers:?}"
+        );
     }
     assert!(database.writes.lock().is_empty() && database.reads.lock().is_empty());
 }
@@ -350,7 +398,10 @@ async fn an_answer_too_large_for_the_guest_is_replaced_by_one_that_says_so() {
     ];
     let (answers, _) = answers(&database, calls).await;
     let code = r#""code":"PAYLOAD_TOO_LARGE"}"#;
-    assert!(answers[0].starts_with(r#"{"rows":[],"error":"#) && answers[0].ends_with(code), "{answers:?}");
+    assert!(
+        answers[0].starts_with(r#"{"rows":[],"error":"#) && answers[0].ends_with(code),
+        "{answers:?}"
+    );
     // What was written is told all the same.
     assert!(
         answers[1].starts_with(r#"{"rows_affected":3,"last_insert_id":7,"rows":[],"error":"#),
@@ -364,7 +415,10 @@ async fn a_guest_that_is_stopped_takes_its_read_with_it() {
     let database: Arc<Database> = Arc::default();
     let calls: &[(&str, &[Arg<'_>])] = &[("db_query_v2", &[Text("never"), At(0, 0)])];
     let outcome = run(&database, &guest(MALLOC, calls)).await;
-    assert!(matches!(outcome.result, Err(GuestError::Timeout { .. })), "{outcome:?}");
+    assert!(
+        matches!(outcome.result, Err(GuestError::Timeout { .. })),
+        "{outcome:?}"
+    );
     assert_eq!(database.gone.load(Ordering::SeqCst), 1);
 }
 
@@ -389,8 +443,9 @@ async fn without_an_allocator_only_db_execute_may_be_imported() {
 #[tokio::test]
 async fn a_function_that_fails_in_a_loop_does_not_fill_its_log() {
     let database: Arc<Database> = Arc::default();
-    let calls: Vec<(&str, &[Arg<'_>])> =
-        (0..150).map(|_| ("db_execute", &[At(0, 0), At(-1, 1)][..])).collect();
+    let calls: Vec<(&str, &[Arg<'_>])> = (0..150)
+        .map(|_| ("db_execute", &[At(0, 0), At(-1, 1)][..]))
+        .collect();
     let (_, told) = answers(&database, &calls).await;
     assert_eq!(told.len(), 101);
     assert!(told[100].contains("not shown"), "{told:?}");

@@ -34,9 +34,7 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
             return None;
         }
         let number: f64 = number.parse().ok()?;
-        let (unit, scale) = UNITS
-            .into_iter()
-            .find(|(unit, _)| tail.starts_with(unit))?;
+        let (unit, scale) = UNITS.into_iter().find(|(unit, _)| tail.starts_with(unit))?;
         nanos += number * scale;
         any = true;
         rest = &tail[unit.len()..];
@@ -74,7 +72,19 @@ mod tests {
     #[test]
     fn others_are_not() {
         for text in [
-            "", "2", "s", "-1s", ".s", "1.2.3s", "2 s", "2s ", "1d", "1e3s", "99999999h", "+", "2S",
+            "",
+            "2",
+            "s",
+            "-1s",
+            ".s",
+            "1.2.3s",
+            "2 s",
+            "2s ",
+            "1d",
+            "1e3s",
+            "99999999h",
+            "+",
+            "2S",
         ] {
             assert_eq!(parse(text), None, "{text:?}");
         }

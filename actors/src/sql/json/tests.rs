@@ -70,7 +70,12 @@ fn wrong_arguments_are_named_and_not_shown() {
         (r#"[{"blob":"secret!"}]"#, &["args[0].blob", "base64"]),
         (
             "[0, 9223372036854775808]",
-            &["args[1]", "out of range", "-9223372036854775808", "9223372036854775807"],
+            &[
+                "args[1]",
+                "out of range",
+                "-9223372036854775808",
+                "9223372036854775807",
+            ],
         ),
         ("[-9223372036854775809]", &["args[0]", "out of range"]),
         ("[18446744073709551616]", &["args[0]", "out of range"]),
@@ -127,9 +132,15 @@ fn a_transactions_ops_are_read() {
             r#"{"ops":[{"kind":"exec","sql":"S"},{"kind":"drop","sql":"S"}]}"#,
             &["ops[1].kind", "\"drop\"", "exec", "query"],
         ),
-        (r#"{"ops":[{"kind":1,"sql":"S"}]}"#, &["ops[0].kind", "a number"]),
+        (
+            r#"{"ops":[{"kind":1,"sql":"S"}]}"#,
+            &["ops[0].kind", "a number"],
+        ),
         (r#"{"ops":[{"kind":"exec"}]}"#, &["ops[0].sql is missing"]),
-        (r#"{"ops":[{"kind":"exec","sql":7}]}"#, &["ops[0].sql", "a number"]),
+        (
+            r#"{"ops":[{"kind":"exec","sql":7}]}"#,
+            &["ops[0].sql", "a number"],
+        ),
         (
             r#"{"ops":[{"kind":"exec","sql":"S","sql":"T"}]}"#,
             &["ops[0]", "twice"],
@@ -150,7 +161,11 @@ fn a_transactions_ops_are_read() {
         format!(r#"{{"ops":[{}]}}"#, vec![op; count].join(","))
     };
     assert_eq!(parse(&ops(100)).unwrap().ops.len(), 100);
-    refused(parse(&ops(101)), SqlCode::TooManyStatements, &["101", "100"]);
+    refused(
+        parse(&ops(101)),
+        SqlCode::TooManyStatements,
+        &["101", "100"],
+    );
     refused(
         TransactionRequest::parse(b"{\"ops\":\"\xc3\"}"),
         INVALID,
@@ -188,18 +203,27 @@ fn a_batch_says_how_fresh() {
                 at_least: 0,
             },
         ),
-        (r#","freshness":"","freshness_strict":false"#, level(ReadLevel::Linearizable)),
+        (
+            r#","freshness":"","freshness_strict":false"#,
+            level(ReadLevel::Linearizable),
+        ),
         (r#","freshness":"0s""#, level(ReadLevel::Linearizable)),
     ] {
         assert_eq!(read(fields).unwrap(), expected, "{fields}");
     }
     for (fields, words) in [
-        (r#","consistency":"eventual""#, &["consistency", "eventual", "weak"][..]),
+        (
+            r#","consistency":"eventual""#,
+            &["consistency", "eventual", "weak"][..],
+        ),
         (r#","consistency":1"#, &["consistency", "a number"]),
         (r#","freshness":"2 s""#, &["freshness", "500ms"]),
         (r#","freshness":"-2s""#, &["freshness"]),
         (r#","freshness":2"#, &["freshness", "a number"]),
-        (r#","freshness_strict":"yes""#, &["freshness_strict", "a string"]),
+        (
+            r#","freshness_strict":"yes""#,
+            &["freshness_strict", "a string"],
+        ),
         (r#","freshness":"1s","freshness":"1s""#, &["twice"]),
     ] {
         refused(read(fields), INVALID, words);
@@ -250,7 +274,10 @@ fn envelopes_of_reads() {
         query_envelope(&answer(vec![Ok(rows(r#"[{"a":1}]"#, 1))])),
         r#"{"rows":[{"a":1}]}"#,
     );
-    is(query_envelope(&answer(vec![Ok(Rows::default())])), r#"{"rows":[]}"#);
+    is(
+        query_envelope(&answer(vec![Ok(Rows::default())])),
+        r#"{"rows":[]}"#,
+    );
     let wrong = error(INVALID, "no such table: \"t\"\n");
     let failed = r#"{"rows":[],"error":"no such table: \"t\"\n","code":"INVALID_ARGUMENT"}"#;
     is(query_envelope(&answer(vec![Err(wrong.clone())])), failed);
@@ -264,7 +291,11 @@ fn envelopes_of_reads() {
         r#"{"rows":[{"a":1}],"error":"there are more than 10000 rows; the rest is not shown","code":"PAYLOAD_TOO_LARGE"}"#,
     );
     is(
-        batch_envelope(&answer(vec![Ok(rows("[]", 0)), Err(wrong), Ok(Rows { count: 3, ..cut })])),
+        batch_envelope(&answer(vec![
+            Ok(rows("[]", 0)),
+            Err(wrong),
+            Ok(Rows { count: 3, ..cut }),
+        ])),
         concat!(
             r#"{"results":[{"kind":"query","rows":[]},"#,
             r#"{"kind":"query","rows":[],"error":"no such table: \"t\"\n","code":"INVALID_ARGUMENT"},"#,
@@ -298,7 +329,10 @@ fn envelopes_of_writes() {
         execute_envelope(&committed(vec![returning])),
         r#"{"rows_affected":1,"last_insert_id":-5,"rows":[{"a":1}]}"#,
     );
-    let unique = error(SqlCode::ConstraintViolation, "UNIQUE constraint failed: t.a");
+    let unique = error(
+        SqlCode::ConstraintViolation,
+        "UNIQUE constraint failed: t.a",
+    );
     let rolled_back = |failed, before| {
         written(SqlOutcome::RolledBack {
             failed,

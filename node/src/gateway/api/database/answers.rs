@@ -30,7 +30,11 @@ fn whole(rows: Rows) -> Result<Rows, ApiError> {
 /// 413 for a result that was cut.
 pub(super) fn items(rows: Rows, name: &str) -> Result<HttpResponse, ApiError> {
     let rows = whole(rows)?;
-    let tail = format!(",\"count\":{},\"columns\":{}}}", rows.count, json(&rows.columns)?);
+    let tail = format!(
+        ",\"count\":{},\"columns\":{}}}",
+        rows.count,
+        json(&rows.columns)?
+    );
     let parts = vec![
         format!("{{\"{name}\":").into(),
         Bytes::from(rows.json),
@@ -233,7 +237,10 @@ mod tests {
         // Too long to be copied together: the pieces are the same text.
         let long = format!("[{{\"t\":\"{}\"}}]", "x".repeat(100_000));
         let body = text(items(rows(&long, &["t"], 1), "items")).await;
-        assert_eq!(body, format!(r#"{{"items":{long},"count":1,"columns":["t"]}}"#));
+        assert_eq!(
+            body,
+            format!(r#"{{"items":{long},"count":1,"columns":["t"]}}"#)
+        );
     }
 
     #[actix_web::test]

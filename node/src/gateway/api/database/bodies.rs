@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use super::levels::Wanted;
 use super::refused;
 use super::select::{Select, args_of, given};
+use crate::statement::first_word;
 
 /// `query`.
 #[derive(Debug, Deserialize)]
@@ -217,7 +218,8 @@ impl QueryBody<'_> {
     /// # Errors
     /// 400.
     pub(super) fn args(&self) -> Result<Vec<SqlValue>, ApiError> {
-        self.args.map_or(Ok(Vec::new()), |args| args_of(args, "args"))
+        self.args
+            .map_or(Ok(Vec::new()), |args| args_of(args, "args"))
     }
 }
 
@@ -230,7 +232,9 @@ impl ExecBody<'_> {
         given(&self.sql, "sql")?;
         Ok(SqlOp {
             kind: OpKind::Exec,
-            args: self.args.map_or(Ok(Vec::new()), |args| args_of(args, "args"))?,
+            args: self
+                .args
+                .map_or(Ok(Vec::new()), |args| args_of(args, "args"))?,
             sql: self.sql,
         })
     }
@@ -380,25 +384,6 @@ impl DropBody {
             args: Vec::new(),
         })
     }
-}
-
-/// The first word of a statement, after comments.
-pub(super) fn first_word(sql: &str) -> &str {
-    let mut rest = sql.trim_start();
-    loop {
-        let after = if let Some(comment) = rest.strip_prefix("--") {
-            comment.split_once('\n').map_or("", |(_, after)| after)
-        } else if let Some(comment) = rest.strip_prefix("/*") {
-            comment.split_once("*/").map_or("", |(_, after)| after)
-        } else {
-            break;
-        };
-        rest = after.trim_start();
-    }
-    let end = rest
-        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .unwrap_or(rest.len());
-    &rest[..end]
 }
 
 #[cfg(test)]

@@ -26,9 +26,7 @@ use super::cluster::group_of;
 use crate::gateway::body::{self, parse_json};
 use crate::gateway::front::Call;
 use crate::gateway::respond;
-use bodies::{
-    CreateBody, DropBody, ExecBody, FindBody, QueryBody, SelectBody, TransactionBody,
-};
+use bodies::{CreateBody, DropBody, ExecBody, FindBody, QueryBody, SelectBody, TransactionBody};
 use levels::Wanted;
 
 /// What a database consists of, for people and tools; the platform's own table is left out.
@@ -62,7 +60,7 @@ fn refused(mut error: SqlError) -> ApiError {
     if error.code == SqlCode::InvalidArgument && error.message.contains("db_execute") {
         error.message = error.message.replace("db_execute", "/v1/rqlite/exec");
     }
-    errors::sql(error)
+    errors::sql(&error)
 }
 
 fn within(seconds: u64) -> Instant {
@@ -131,10 +129,7 @@ impl Api {
         let (body, _share) = self.sql_body(&mut call).await?;
         let op = parse_json::<CreateBody>("create-table", &body)?.op()?;
         self.execute_one(&call, op).await?;
-        respond::json(
-            StatusCode::CREATED,
-            &serde_json::json!({"status": "ok"}),
-        )
+        respond::json(StatusCode::CREATED, &serde_json::json!({"status": "ok"}))
     }
 
     pub(super) async fn db_drop_table(&self, mut call: Call) -> Result<HttpResponse, ApiError> {
@@ -228,7 +223,10 @@ impl Api {
             request_id: &call.request_id,
         };
         let deadline = within(SQL_READ_MAX_SECS);
-        let answer = self.platform.sql().query(caller, vec![query], read, deadline);
+        let answer = self
+            .platform
+            .sql()
+            .query(caller, vec![query], read, deadline);
         let mut results = answer.await.map_err(refused)?.results;
         match results.pop() {
             Some(result) => result.map_err(refused),
