@@ -248,9 +248,9 @@ async fn what_is_out_of_bounds_is_not_sent() {
 #[tokio::test]
 async fn who_does_not_answer_is_not_waited_for() {
     let under = Under::new(0, true, false);
-    let deadline = Instant::now() + Duration::from_millis(5);
+    let soon = || Instant::now() + Duration::from_millis(5);
     let statement = vec![op("S", vec![])];
-    let write = under.sql.execute(under.caller(), statement, deadline);
+    let write = under.sql.execute(under.caller(), statement, soon());
     assert_eq!(write.await.unwrap_err().code, SqlCode::OutcomeUnknown);
     let query = SqlQuery {
         sql: "S".into(),
@@ -260,7 +260,7 @@ async fn who_does_not_answer_is_not_waited_for() {
     let ask = || {
         under
             .sql
-            .query(under.caller(), vec![query.clone()], read, deadline)
+            .query(under.caller(), vec![query.clone()], read, soon())
     };
     assert_eq!(ask().await.unwrap_err().code, SqlCode::Unavailable);
     assert_eq!(under.dropped.load(Ordering::SeqCst), 1);
