@@ -1,8 +1,47 @@
 //! The one place that talks to SQLite's C interface directly: the clock that
-//! statements see, values of changed rows, and which write failed for lack of room.
+//! statements see, values of changed rows, scratch files in memory, and which
+//! write failed for lack of room.
 //!
 //! # Safety
-//! To be written with the code: why each `unsafe` block is sound.
+//!
+//! Four kinds of things happen below, each in a file of its own:
+//!
+//! - [`vfs`]: a `sqlite3_vfs` is registered. It is a field-by-field copy of the default one (so
+//!   every method that is not replaced gets what it expects: `pAppData`, `szOsFile`), lives for
+//!   the rest of the process (leaked) and is written to only by SQLite under its own mutex.
+//! - [`writes`]: the default VFS's `pwrite` is replaced by a function of the same C type that calls
+//!   the one it replaces with the same arguments, and looks at `errno`.
+//! - [`scratch`]: temporary files. SQLite hands us `szOsFile` bytes for a `sqlite3_file`; ours is
+//!   smaller, is written before `xOpen` answers, and is the first field of nothing else. SQLite
+//!   calls its methods one at a time with this pointer, and `xClose` last.
+//! - [`rows`]: the preupdate hook. Its state is owned by the connection (`sqlite3_set_clientdata`
+//!   with a destructor), so it lives as long as the hook can be called. Values are read inside the
+//!   call and borrowed for it only.
+//!
+//! No callback lets a panic out (`extern "C"` functions abort instead of unwinding into C; what
+//! callers give us runs in `catch_unwind`), and none calls back into the connection that calls
+//! it, but for the `sqlite3_preupdate_*` functions that are made for that.
+//!
+//! Registration writes two process-wide settings of SQLite that are not guarded by a mutex (the
+//! system call and the replacement of `localtime`). It runs once and before any connection is
+//! opened, because every way to open one goes through [`register`] first.
+#![allow(unsafe_code)]
+
+mod rows;
+mod scratch;
+mod vfs;
+mod writes;
+
+use std::sync::OnceLock;
+
+use rusqlite::{Connection, ffi};
+
+pub(super) use rows::{RowChange, RowObserver, observe_rows};
+pub(super) use scratch::{Scratch, limit_scratch};
+pub(super) use vfs::set_clock;
+pub(super) use writes::take_no_room;
+#[cfg(test)]
+pub(super) use writes::{fail_writes, stop_failing};
 
 use super::EngineFault;
 
@@ -11,63 +50,40 @@ pub(super) const VFS: &std::ffi::CStr = c"orama";
 
 /// Registers the VFS, once for the process; connections must not be opened before.
 pub(super) fn register() -> Result<(), EngineFault> {
-    todo!()
-}
-
-/// Sets what `now` is to statements that run on this thread; `None` is the machine's clock.
-/// Milliseconds since the epoch.
-pub(super) fn set_clock(_millis: Option<i64>) {
-    todo!()
-}
-
-/// Whether a write failed on this thread for lack of room since this was last asked.
-/// Tells a full disk (the replica stops) from a full database (the statement failed).
-pub(super) fn take_no_room() -> bool {
-    todo!()
+    static DONE: OnceLock<Result<(), EngineFault>> = OnceLock::new();
+    DONE.get_or_init(|| {
+        // SAFETY: the first use of SQLite in the process; see the head.
+        unsafe {
+            vfs::utc_is_local_time();
+            let default = ffi::sqlite3_vfs_find(std::ptr::null());
+            if default.is_null() {
+                return Err(EngineFault::Io("SQLite has no file system".into()));
+            }
+            writes::replace(default)?;
+            vfs::register(default)
+        }
+    })
+    .clone()
 }
 
 /// What `last_insert_rowid()` answers next.
-pub(super) fn set_last_insert_rowid(_conn: &rusqlite::Connection, _rowid: i64) {
-    todo!()
+pub(super) fn set_last_insert_rowid(conn: &Connection, rowid: i64) {
+    // SAFETY: the handle is open for as long as `conn` is borrowed; the call only stores a number.
+    unsafe { ffi::sqlite3_set_last_insert_rowid(conn.handle(), rowid) }
 }
 
-/// A change of one row as it happens, values included; called while a statement runs.
-pub(super) trait RowObserver: Send + 'static {
-    /// A row is inserted, changed or deleted. `old` and `new` answer the values.
-    fn row(&mut self, change: &RowChange<'_>);
-}
-
-/// One row's change. Values are borrowed from SQLite for the call.
-pub(super) struct RowChange<'a> {
-    /// `I`, `U` or `D`.
-    pub(super) kind: u8,
-    pub(super) table: &'a [u8],
-    pub(super) old_rowid: i64,
-    pub(super) new_rowid: i64,
-    /// Values before (`U`, `D`) and after (`I`, `U`).
-    pub(super) old: &'a [rusqlite::types::ValueRef<'a>],
-    pub(super) new: &'a [rusqlite::types::ValueRef<'a>],
-}
-
-/// Has `observer` see every row that changes through this connection, as long as the
-/// answered registration lives; it must be dropped before the connection.
-pub(super) fn observe_rows(
-    _conn: &rusqlite::Connection,
-    _observer: std::sync::Arc<parking_lot::Mutex<dyn RowObserver>>,
-) -> Observation {
-    todo!()
-}
-
-/// Keeps an observer registered.
-pub(super) struct Observation(());
-
-/// Test hook: the next `after`-th write of this process's SQLite to a file whose path
-/// contains `path` fails with this errno, and all later ones, until it is cleared.
-#[cfg(test)]
-pub(super) fn fail_writes(_path: &str, _after: u32, _errno: i32) {
-    todo!()
-}
-#[cfg(test)]
-pub(super) fn stop_failing() {
-    todo!()
+/// Whether foreign keys are violated that would be checked at the end of the transaction.
+pub(super) fn foreign_keys_violated(conn: &Connection) -> bool {
+    let (mut now, mut high) = (0, 0);
+    // SAFETY: the handle is open for as long as `conn` is borrowed; both integers outlive the call.
+    let answer = unsafe {
+        ffi::sqlite3_db_status(
+            conn.handle(),
+            ffi::SQLITE_DBSTATUS_DEFERRED_FKS,
+            &raw mut now,
+            &raw mut high,
+            0,
+        )
+    };
+    answer != ffi::SQLITE_OK || now != 0
 }

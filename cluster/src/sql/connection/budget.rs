@@ -1,0 +1,184 @@
+//! What a connection's callbacks know: whose statement is prepared, how many steps
+//! are left, when to end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use rusqlite::hooks::{AuthContext, Authorization};
+
+use super::super::authorizer::{self, Mode, Word};
+
+/// Steps of SQLite's machine between two looks at the budget.
+pub(super) const TICK: u64 = 1000;
+
+/// Why a statement was interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Ended {
+    No,
+    Steps,
+    Deadline,
+    Cancelled,
+}
+
+/// A connection is used by one thread at a time: the atomics are for moving it between threads.
+#[derive(Debug)]
+pub(super) struct Shared {
+    mode: AtomicU8,
+    word: AtomicU8,
+    denied: Mutex<Option<String>>,
+    schema_changed: AtomicBool,
+    counting: AtomicBool,
+    ticks_left: AtomicU64,
+    steps: AtomicU64,
+    ended: AtomicU8,
+    read: Mutex<Option<(Instant, Arc<AtomicBool>)>>,
+}
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        Self {
+            mode: AtomicU8::new(Mode::Open as u8),
+            word: AtomicU8::new(Word::Other as u8),
+            denied: Mutex::new(None),
+            schema_changed: AtomicBool::new(false),
+            counting: AtomicBool::new(false),
+            ticks_left: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
+            ended: AtomicU8::new(Ended::No as u8),
+            read: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn begin_entry(&self, steps: u64) {
+        self.steps.store(steps, Relaxed);
+        self.ticks_left.store(steps / TICK, Relaxed);
+        self.ended.store(Ended::No as u8, Relaxed);
+        self.mode.store(Mode::Write as u8, Relaxed);
+    }
+    pub(super) fn begin_read(&self, deadline: Instant, cancelled: Arc<AtomicBool>) {
+        *self.read.lock() = Some((deadline, cancelled));
+        self.ended.store(Ended::No as u8, Relaxed);
+        self.mode.store(Mode::Read as u8, Relaxed);
+    }
+    pub(super) fn end(&self) {
+        self.mode.store(Mode::Open as u8, Relaxed);
+        *self.read.lock() = None;
+    }
+
+    /// Judges by another mode until the answer is dropped.
+    pub(super) fn mode(&self, mode: Mode) -> impl Drop + use<'_> {
+        Restore {
+            place: &self.mode,
+            before: self.mode.swap(mode as u8, Relaxed),
+        }
+    }
+    /// Counts steps until the answer is dropped.
+    pub(super) fn count(&self) -> impl Drop + use<'_> {
+        self.counting.store(true, Relaxed);
+        Stop(&self.counting)
+    }
+
+    /// A tenant's statement is about to be prepared.
+    pub(super) fn prepare(&self, word: Word) {
+        self.word.store(word as u8, Relaxed);
+        *self.denied.lock() = None;
+    }
+    /// What the authorizer refused last.
+    pub(super) fn take_denied(&self) -> Option<String> {
+        self.denied.lock().take()
+    }
+    /// Whether a statement was prepared, since this was last taken, that changes the schema or statistics.
+    pub(super) fn schema_changed(&self) -> bool {
+        self.schema_changed.load(Relaxed)
+    }
+    pub(super) fn take_schema_changed(&self) -> bool {
+        self.schema_changed.swap(false, Relaxed)
+    }
+    pub(super) fn ended(&self) -> Ended {
+        match self.ended.load(Relaxed) {
+            1 => Ended::Steps,
+            2 => Ended::Deadline,
+            3 => Ended::Cancelled,
+            _ => Ended::No,
+        }
+    }
+    /// The budget of the entry that runs.
+    pub(super) fn steps(&self) -> u64 {
+        self.steps.load(Relaxed)
+    }
+
+    /// The authorizer.
+    pub(super) fn authorize(&self, context: &AuthContext<'_>) -> Authorization {
+        let mode = Mode::from(self.mode.load(Relaxed));
+        if mode == Mode::Open {
+            return Authorization::Allow;
+        }
+        let word = Word::from(self.word.load(Relaxed));
+        match authorizer::decide(&context.action, mode, word) {
+            Ok(changes_schema) => {
+                if changes_schema {
+                    self.schema_changed.store(true, Relaxed);
+                }
+                Authorization::Allow
+            }
+            Err(why) => {
+                // The first one is what the statement is about; others may follow from it.
+                self.denied.lock().get_or_insert(why);
+                Authorization::Deny
+            }
+        }
+    }
+
+    /// The progress handler: whether to interrupt.
+    pub(super) fn tick(&self) -> bool {
+        if let Some((deadline, cancelled)) = &*self.read.lock() {
+            if cancelled.load(Relaxed) {
+                return self.end_by(Ended::Cancelled);
+            }
+            if Instant::now() >= *deadline {
+                return self.end_by(Ended::Deadline);
+            }
+            return false;
+        }
+        if !self.counting.load(Relaxed) {
+            return false;
+        }
+        match self.ticks_left.load(Relaxed).checked_sub(1) {
+            Some(left) => {
+                self.ticks_left.store(left, Relaxed);
+                false
+            }
+            None => self.end_by(Ended::Steps),
+        }
+    }
+    fn end_by(&self, why: Ended) -> bool {
+        self.ended.store(why as u8, Relaxed);
+        true
+    }
+    #[cfg(test)]
+    pub(super) fn ticks_left(&self) -> u64 {
+        self.ticks_left.load(Relaxed)
+    }
+}
+
+struct Restore<'a> {
+    place: &'a AtomicU8,
+    before: u8,
+}
+
+impl Drop for Restore<'_> {
+    fn drop(&mut self) {
+        self.place.store(self.before, Relaxed);
+    }
+}
+
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
+}

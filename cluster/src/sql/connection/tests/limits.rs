@@ -1,0 +1,1 @@
+//! How much one statement may take.
