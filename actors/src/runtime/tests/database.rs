@@ -450,3 +450,24 @@ async fn a_function_that_fails_in_a_loop_does_not_fill_its_log() {
     assert_eq!(told.len(), 101);
     assert!(told[100].contains("not shown"), "{told:?}");
 }
+
+#[tokio::test]
+async fn while_a_reactor_initialises_there_is_no_database() {
+    let database: Arc<Database> = Arc::default();
+    let outcome = run(
+        &database,
+        r#"(module (import "env" "db_execute" (func $e (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1) (data (i32.const 0) "insert")
+        (func $call (drop (call $e (i32.const 0) (i32.const 6) (i32.const 0) (i32.const 0))))
+        (func (export "_initialize") (call $call))
+        (func (export "handle") (param i32 i32) (result i64) (call $call) (i64.const 0)))"#,
+    )
+    .await;
+    assert!(outcome.result.is_ok(), "{outcome:?}");
+    let told = lines(&outcome, LogLevel::Warn);
+    assert!(
+        told.len() == 1 && told[0].contains("initialises"),
+        "{told:?}"
+    );
+    assert_eq!(database.writes.lock().len(), 1);
+}
