@@ -4,7 +4,7 @@
 //! LOCK         held exclusively while a process uses the directory; holds its pid
 //! node-key     the node's key on the mesh, and so who it is: drawn once, never changed
 //! FORMAT       number of the layout; written last, so it vouches for node-key
-//! raft/ state/ snapshots/ blobs/ compiled/ journal.redb    see the methods
+//! raft/ state/ snapshots/ databases/ blobs/ compiled/ journal.redb    see the methods
 //! ```
 //!
 //! A directory without `FORMAT` is one whose creation was interrupted, or a
@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use zeroize::Zeroizing;
 
 /// The layout this program reads and writes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Longest of the small files that is read: they hold one short line.
 const SMALL_FILE_MAX: u64 = 256;
 /// The file with the node's key.
@@ -40,7 +40,7 @@ pub enum DataDirError {
         pid: Option<u32>,
     },
     /// Written by a version of this program that is not known here.
-    #[error("the data directory {path} has format {found}, this program reads format {known}")]
+    #[error("the data directory {path} has format {found}, this program reads format {known}{}", if *older { "; that layout was never released: start with an empty data directory and deploy again, or use the program that wrote it" } else { "" })]
     Format {
         /// The directory.
         path: PathBuf,
@@ -48,6 +48,8 @@ pub enum DataDirError {
         found: String,
         /// What is known.
         known: u32,
+        /// It is one of the layouts before the first release, which nothing migrates.
+        older: bool,
     },
     /// The file system refused.
     #[error("the data directory {path}: {source}")]
@@ -99,6 +101,7 @@ impl DataDir {
             raft,
             dir.state(),
             dir.snapshots(),
+            dir.databases(),
             dir.blobs(),
             dir.compiled(),
         ] {
@@ -130,6 +133,10 @@ impl DataDir {
     /// Raft snapshots.
     pub fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")
+    }
+    /// The namespaces' databases: a directory for each group.
+    pub fn databases(&self) -> PathBuf {
+        self.path.join("databases")
     }
     /// Blobs by content id.
     pub fn blobs(&self) -> PathBuf {
@@ -215,6 +222,10 @@ fn read_or_begin(dir: &Path) -> Result<NodeKey, DataDirError> {
         path: dir.to_owned(),
         found: found.to_owned(),
         known: FORMAT,
+        older: found
+            .trim_matches('"')
+            .parse()
+            .is_ok_and(|found: u32| found < FORMAT),
     };
     match read_small(&format_path) {
         Ok(text) if text.trim() == FORMAT.to_string() => {
@@ -344,6 +355,7 @@ mod tests {
             path.clone(),
             first.state(),
             first.snapshots(),
+            first.databases(),
             first.blobs(),
             first.compiled(),
             path.join("raft"),
@@ -379,13 +391,16 @@ mod tests {
     fn an_unknown_format_is_refused_and_left_alone() {
         let temp = tempfile::tempdir().unwrap();
         drop(DataDir::open(temp.path()).unwrap());
-        for found in ["1\n", "3\n", "", "one"] {
+        for found in ["1\n", "2\n", "4\n", "", "one"] {
             fs::write(temp.path().join("FORMAT"), found).unwrap();
             let error = DataDir::open(temp.path()).unwrap_err();
             assert!(
-                matches!(&error, DataDirError::Format { known: 2, .. }),
+                matches!(&error, DataDirError::Format { known: 3, .. }),
                 "{error:?}"
             );
+            let older = matches!(found, "1\n" | "2\n");
+            let text = error.to_string();
+            assert_eq!(text.contains("an empty data directory"), older, "{text}");
             assert_eq!(
                 fs::read_to_string(temp.path().join("FORMAT")).unwrap(),
                 found
@@ -418,7 +433,14 @@ mod tests {
         fs::write(temp.path().join("node-key"), "12").unwrap();
         let id = DataDir::open(temp.path()).unwrap().node_id();
         fs::remove_file(temp.path().join("FORMAT")).unwrap();
-        for sub in ["raft", "state", "snapshots", "blobs", "compiled"] {
+        for sub in [
+            "raft",
+            "state",
+            "snapshots",
+            "databases",
+            "blobs",
+            "compiled",
+        ] {
             fs::remove_dir(temp.path().join(sub)).unwrap();
         }
         assert_eq!(DataDir::open(temp.path()).unwrap().node_id(), id);

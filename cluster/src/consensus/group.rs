@@ -15,10 +15,12 @@ use orama_proto::{GroupId, NodeId};
 use tokio::sync::{Semaphore, watch};
 
 use super::fault::{Halt, HaltReason, StorageFault};
+use super::files::Keeping;
 use super::groups::Begin;
+use super::heard::Heard;
 use super::link::Links;
 use super::log::GroupLog;
-use super::machine::{GroupMachine, Machine, Published};
+use super::machine::{GroupMachine, Published};
 use super::metrics::Metrics;
 use super::network::Network;
 use super::read::Readers;
@@ -39,13 +41,15 @@ const HEARTBEAT_MILLIS: u64 = 150;
 /// begins 1.15 to 1.5 s after the leader was last heard, five heartbeats at least
 /// must go missing, and writes go on within 2 s.
 const ELECTION_MILLIS: std::ops::Range<u64> = 400..750;
+/// So long a leader believes in itself after a majority answered, and a follower in its leader.
+pub(super) const LEASE: Duration = Duration::from_millis(ELECTION_MILLIS.end);
 /// A leader whose lease lapsed sends nothing for so long (an election's worth at least), then tries again.
 const SILENCE_MILLIS: u64 = 1600;
 
 /// How a group behaves.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupOptions {
-    /// A snapshot is made after so many entries, or 64 MiB of them.
+    /// A snapshot is made after so many entries, or 64 MiB of them. A keeper decides itself.
     pub(crate) snapshot_every: u64,
     /// Opening fails when the group has no leader after this long.
     pub(crate) ready_within: Duration,
@@ -155,7 +159,12 @@ pub(super) struct Inner {
     pub(super) log_halt: HaltReason,
     pub(super) published: Arc<Published>,
     pub(super) disk: PathBuf,
+    /// Of a group whose state is files of its own.
+    pub(super) keeping: Option<Arc<Keeping>>,
     pub(super) readers: Readers,
+    /// Readers to whom the leader's own word is enough.
+    pub(super) weak: Readers,
+    pub(super) heard: Heard,
     pub(super) incoming: Incoming,
     pub(super) views: watch::Sender<u64>,
     /// Whether the leader's place is being given away for lack of room.
@@ -186,7 +195,12 @@ pub(super) async fn begin(mut log: GroupLog, node: NodeId) -> io::Result<()> {
     log.blocking_append([entry]).await.map_err(io::Error::other)
 }
 
-fn config(id: GroupId, options: &GroupOptions) -> Result<Arc<Config>, StorageFault> {
+fn config(id: GroupId, options: &GroupOptions, keeps: bool) -> Result<Arc<Config>, StorageFault> {
+    // A keeper says itself when a snapshot is due.
+    let snapshot_policy = match keeps {
+        true => SnapshotPolicy::Never,
+        false => SnapshotPolicy::LogsSinceLast(options.snapshot_every.max(1)),
+    };
     Config {
         cluster_name: id.to_string(),
         heartbeat_interval: HEARTBEAT_MILLIS,
@@ -203,7 +217,7 @@ fn config(id: GroupId, options: &GroupOptions) -> Result<Arc<Config>, StorageFau
         // A replica whose disk lost what it had synced is brought up to date
         // again; openraft's other answer is a panic of the leader.
         allow_log_reversion: Some(true),
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_every.max(1)),
+        snapshot_policy,
         // The log keeps what lies after the older of two snapshots anyway.
         max_in_snapshot_log_to_keep: 0,
         max_payload_entries: 1024,
@@ -222,11 +236,19 @@ fn config(id: GroupId, options: &GroupOptions) -> Result<Arc<Config>, StorageFau
 fn full(room_again: bool) -> ProposeFault {
     if room_again {
         ProposeFault::Stopped(
-            "the disk was full when the log was written; there is room again: restart the node"
+            "the disk was full when the log or the state was written; there is room again: restart the node"
                 .into(),
         )
     } else {
         ProposeFault::Full
+    }
+}
+
+/// Closes a keeper's files.
+pub(super) async fn close(group: GroupId, keeping: Arc<Keeping>) {
+    let closed = tokio::task::spawn_blocking(move || keeping.close()).await;
+    if let Err(error) = closed {
+        tracing::warn!(%group, %error, "the state was not closed cleanly");
     }
 }
 
@@ -236,7 +258,6 @@ impl Group {
         storage: &Storage,
         shared: Shared,
         id: GroupId,
-        machine: Arc<dyn Machine>,
         recovered: Recovered,
         options: &GroupOptions,
         begin_with: Begin,
@@ -258,14 +279,16 @@ impl Group {
         let published = Arc::<Published>::default();
         let halt = HaltReason::default();
         let snapshot_dir = storage.paths.snapshots.clone();
-        let incoming = Incoming::new(&snapshot_dir, id);
+        let keeping = recovered.store.keeping();
+        // While it is installed the state takes as much again, and a keeper's unpacked files too.
+        let copies = if keeping.is_some() { 3 } else { 2 };
+        let incoming = Incoming::new(&snapshot_dir, id, copies);
         let machine = GroupMachine {
             group: id,
-            state: recovered.state,
+            store: recovered.store,
             snapshots: recovered.snapshots,
             snapshot_dir,
             log: recovered.log.clone(),
-            machine,
             published: Arc::clone(&published),
             halt: halt.clone(),
             metrics: shared.metrics.clone(),
@@ -276,8 +299,9 @@ impl Group {
             node,
             links: shared.links.clone(),
             metrics: shared.metrics.clone(),
+            keeping: keeping.clone(),
         };
-        let config = config(id, options)?;
+        let config = config(id, options, keeping.is_some())?;
         let raft = Raft::new(node.0, config, network, recovered.log, machine)
             .await
             .map_err(|e| failed(e.to_string()))?;
@@ -290,7 +314,10 @@ impl Group {
             log_halt: storage.log.halt().clone(),
             published,
             disk: disk.map_or_else(PathBuf::new, PathBuf::from),
+            keeping,
             readers: Readers::default(),
+            weak: Readers::default(),
+            heard: Heard::default(),
             incoming,
             views: watch::Sender::new(0),
             stepping: AtomicBool::new(false),
@@ -396,9 +423,12 @@ impl Group {
         *self.inner.published.applied.borrow()
     }
 
-    /// Hash of the whole state.
+    /// Hash of the whole state. A keeper may have to look at its files for it.
     pub(crate) fn state_hash(&self) -> u128 {
-        *self.inner.published.hash.lock()
+        match &self.inner.keeping {
+            Some(keeping) => keeping.keeper.hash(),
+            None => *self.inner.published.hash.lock(),
+        }
     }
 
     /// Announces the applied index.
@@ -406,19 +436,23 @@ impl Group {
         self.inner.published.applied.subscribe()
     }
 
-    /// Waits until the entry with this index is applied here.
-    pub(super) async fn applied(&self, index: u64, deadline: Instant) -> bool {
+    /// Waits until the entry with this index is applied here; false when it was not in time.
+    pub(crate) async fn wait_applied(&self, index: u64, deadline: Instant) -> bool {
         let mut changes = self.changes();
         let reached = changes.wait_for(|applied| *applied >= index);
         let reached = tokio::time::timeout_at(deadline.into(), reached).await;
         matches!(reached, Ok(Ok(_)))
     }
 
-    /// Stops the group. Log and state stay open: [`super::Groups::shutdown`] closes them.
+    /// Stops the group and closes a keeper's files. Log and sled stay open:
+    /// [`super::Groups::shutdown`] closes them.
     pub(crate) async fn shutdown(&self) {
         self.inner.stopping.store(true, Ordering::Relaxed);
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(group = %self.inner.id, error = %error, "the group did not stop cleanly");
+        }
+        if let Some(keeping) = self.inner.keeping.clone() {
+            close(self.inner.id, keeping).await;
         }
     }
 }

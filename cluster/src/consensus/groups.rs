@@ -1,6 +1,7 @@
 //! The Raft groups of this node: one log, one state database, one network for all of them.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -9,12 +10,12 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::fault::StorageFault;
-use super::group::{Group, GroupOptions, OpenFault, Shared};
+use super::group::{Group, GroupOptions, OpenFault, Shared, close};
+use super::keeper::Backend;
 use super::link::Links;
-use super::machine::Machine;
 use super::metrics::Metrics;
 use super::propose::ROOM_BYTES;
-use super::recover::{Paths, Storage, recover};
+use super::recover::{Paths, Storage, erase_files, recover};
 use super::serve;
 use super::snapshot::SnapshotStore;
 use crate::mesh::{Handler, Mesh, Service};
@@ -130,20 +131,30 @@ impl Groups {
     pub(crate) async fn start(
         &self,
         id: GroupId,
-        machine: Arc<dyn Machine>,
+        backend: Backend,
         options: &GroupOptions,
         begin: Begin,
     ) -> Result<Group, OpenFault> {
         if let Some(group) = self.get(id) {
             return Ok(group);
         }
-        let (storage, loaded) = (Arc::clone(&self.inner.storage), Arc::clone(&machine));
-        let recovered = blocking(id, move || recover(&storage, id, loaded.as_ref())).await?;
+        let storage = Arc::clone(&self.inner.storage);
+        let recovered = blocking(id, move || recover(&storage, id, &backend)).await?;
+        let keeping = recovered.store.keeping();
         let shared = self.inner.shared.clone();
         let storage = &self.inner.storage;
-        let group = Group::start(storage, shared, id, machine, recovered, options, begin).await?;
+        let started = Group::start(storage, shared, id, recovered, options, begin).await;
+        if let (Err(_), Some(keeping)) = (&started, keeping) {
+            close(id, keeping).await;
+        }
+        let group = started?;
         self.inner.running.lock().insert(id, group.clone());
         Ok(group)
+    }
+
+    /// The directory for the files of a group's keeper.
+    pub(crate) fn files_of(&self, id: GroupId) -> PathBuf {
+        self.inner.storage.paths.files_of(id)
     }
 
     /// A group that runs here.
@@ -155,6 +166,7 @@ impl Groups {
     /// its group has removed and that the topology does not name any more.
     pub(crate) async fn remove(&self, id: GroupId) -> Result<(), StorageFault> {
         let group = self.inner.running.lock().remove(&id);
+        let keeping = group.as_ref().and_then(|g| g.inner.keeping.clone());
         if let Some(group) = group {
             group.shutdown().await;
         }
@@ -169,6 +181,8 @@ impl Groups {
         blocking(id, move || {
             let dir = &storage.paths.snapshots;
             SnapshotStore::erase(dir, id).map_err(|e| StorageFault::io(dir, e))?;
+            let keeper = keeping.as_ref().map(|keeping| keeping.keeper.as_ref());
+            erase_files(&storage.paths, id, keeper)?;
             let state = &storage.paths.state;
             storage.db.erase(id).map_err(|e| StorageFault::io(state, e))
         })

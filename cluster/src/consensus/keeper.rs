@@ -7,7 +7,10 @@
 use std::io;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::fault::StorageFault;
+use super::machine::Machine;
 use super::types::{MembershipRecord, Position};
 
 /// One committed entry.
@@ -21,7 +24,7 @@ pub(crate) struct KeptEntry {
 }
 
 /// How far a keeper's state is on disk.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Resumed {
     pub(crate) at: Option<Position>,
     pub(crate) membership: MembershipRecord,
@@ -42,29 +45,32 @@ pub(crate) trait CommandLog: Send + Sync {
     ) -> io::Result<()>;
 }
 
-/// A machine that keeps its own state. All methods may block; they are called on blocking
-/// threads. `apply` and `install` are never called at the same time; `save`, `bundle` and
-/// `due` may be called while they run.
+/// A machine that keeps its own state. All methods but [`Self::stamp`] and [`Self::hash`] may
+/// block; they are called on blocking threads. `apply` and `adopt` are never called at the same
+/// time, nor `save` and `adopt`, nor two of `save`; `keep` never during an `unpack`.
+/// Everything else may be called while they run.
 pub(crate) trait Keeper: Send + Sync + 'static {
     /// Opens what is on disk. The inner error is why it cannot be trusted: then [`Self::rebuild`]
     /// is called. Called once, before anything else.
     fn open(&self, log: Arc<dyn CommandLog>) -> Result<Result<Resumed, String>, StorageFault>;
 
-    /// Throws everything away and begins from a snapshot of this node, or from nothing.
+    /// Throws everything away and begins from a snapshot of this node, or from nothing. Errors
+    /// of the kinds named at [`Self::write_body`] say that the snapshot's files are damaged:
+    /// then it is called again with the older one.
     fn rebuild(&self, snapshot: Option<(&Manifest, &Resumed)>) -> io::Result<()>;
 
     /// Applies entries; answers a reply for each. What is answered is in the files (not synced:
     /// the log is). An error stops the group on this node.
     fn apply(&self, entries: Vec<KeptEntry>) -> io::Result<Vec<Vec<u8>>>;
 
-    /// Hash of the whole state, equal on replicas with the same applied index.
+    /// Hash of the whole state, equal on replicas with the same applied index. Does not wait.
     fn hash(&self) -> u128;
 
     /// Makes everything up to `at` safe on disk, so that a restart goes on there at least,
     /// and the snapshot that a manifest describes. `at` was applied before the call.
     fn save(&self, at: &Resumed) -> io::Result<Manifest>;
 
-    /// Forgets what belongs to no snapshot any more; these are kept.
+    /// Forgets what belongs to no snapshot any more; these are kept. Also called after `open`.
     fn keep(&self, manifests: &[Manifest]) -> io::Result<()>;
 
     /// Whether a snapshot is worth its cost: `entries` and `bytes` of commands and `seconds` since the last.
@@ -75,20 +81,33 @@ pub(crate) trait Keeper: Send + Sync + 'static {
 
     /// Bytes that [`Self::write_body`] writes.
     fn body_bytes(&self, manifest: &Manifest) -> io::Result<u64>;
-    /// Writes the whole snapshot, files included, for another replica.
+    /// Writes the whole snapshot, files included, for another replica. `InvalidData`,
+    /// `UnexpectedEof` and `NotFound` say that its files are damaged: it is set aside then.
     fn write_body(&self, manifest: &Manifest, out: &mut dyn io::Write) -> io::Result<()>;
 
     /// Takes a whole snapshot from another replica beside the present state; answers its
     /// manifest. The present state changes only at [`Self::adopt`].
     fn unpack(&self, body: &mut dyn io::Read) -> io::Result<Manifest>;
-    /// Replaces the present state by a snapshot that was unpacked. Atomic over crashes.
+    /// Replaces the present state by a snapshot that was unpacked. Atomic over crashes. Also
+    /// called after `open`, for one that a crash kept from being adopted.
     fn adopt(&self, manifest: &Manifest, at: &Resumed) -> io::Result<()>;
 
-    /// Called on the leader right before a command is appended: it adds what only a leader may decide.
+    /// Called on the leader right before a command is appended: it adds what only a leader may
+    /// decide. The command may be anybody's bytes. Called again, on the bytes as they were
+    /// proposed, when the command is tried again. Does not wait.
     fn stamp(&self, command: &mut Vec<u8>);
 
-    /// Closes the files; what was held back is written.
+    /// Closes the files; what was held back is written. Also called when opening failed.
     fn close(&self);
     /// Deletes everything. Called after `close`, or without anything being open.
     fn erase(&self) -> io::Result<()>;
+}
+
+/// Who holds a group's state.
+#[derive(Clone)]
+pub(crate) enum Backend {
+    /// Pairs in sled, and a machine that gives its changes away.
+    Pairs(Arc<dyn Machine>),
+    /// Files of its own.
+    Files(Arc<dyn Keeper>),
 }

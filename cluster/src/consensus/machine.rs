@@ -8,16 +8,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{Stream, TryStreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
-use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, StoredMembership};
+use openraft::{EntryPayload, Membership, OptionalSend, StoredMembership};
 use orama_proto::GroupId;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::fault::HaltReason;
+use super::build::{Builder, Source};
+use super::fault::{HaltReason, is_full};
+use super::files::Keeping;
+use super::keeper::{KeptEntry, Resumed};
 use super::log::GroupLog;
 use super::metrics::Metrics;
 use super::snapshot::{SnapshotFile, SnapshotStore};
-use super::state::{Change, GroupState, Pair, StateDb};
+use super::state::{Change, GroupState};
 use super::types::{
     MembershipRecord, Position, RaftEntry, RaftLogId, RaftMembership, RaftSnapshot,
     RaftSnapshotMeta, Reply, Types,
@@ -26,6 +29,8 @@ use crate::disk;
 
 /// So many entries go into one batch of the state at most.
 const BATCH_ENTRIES: usize = 512;
+/// A keeper is given about so many bytes of commands at once at most, one entry at least.
+const BATCH_BYTES: usize = 4 << 20;
 
 /// What a command did.
 #[derive(Debug, Default)]
@@ -57,7 +62,7 @@ pub(crate) trait Machine: Send + Sync + 'static {
 pub(crate) struct Published {
     /// Index of the last applied entry.
     pub(crate) applied: watch::Sender<u64>,
-    /// Hash of the state, with the index it belongs to.
+    /// Hash of the pairs; a keeper is asked for its own.
     pub(crate) hash: Mutex<u128>,
     /// Bytes of commands applied since a snapshot was last begun or put off.
     pub(crate) unsaved: AtomicU64,
@@ -73,87 +78,248 @@ impl Default for Published {
     }
 }
 
+/// Where a group's state is.
+pub(crate) enum Store {
+    /// Pairs in sled, and who understands them.
+    Pairs {
+        state: GroupState,
+        machine: Arc<dyn Machine>,
+    },
+    /// Files of a keeper, which has applied everything up to here.
+    Files {
+        keeping: Arc<Keeping>,
+        resumed: Resumed,
+    },
+}
+
+impl Store {
+    pub(crate) fn at(&self) -> Option<Position> {
+        match self {
+            Self::Pairs { state, .. } => state.at,
+            Self::Files { resumed, .. } => resumed.at,
+        }
+    }
+
+    pub(crate) fn membership(&self) -> &MembershipRecord {
+        match self {
+            Self::Pairs { state, .. } => &state.membership,
+            Self::Files { resumed, .. } => &resumed.membership,
+        }
+    }
+
+    pub(crate) fn keeping(&self) -> Option<Arc<Keeping>> {
+        match self {
+            Self::Pairs { .. } => None,
+            Self::Files { keeping, .. } => Some(Arc::clone(keeping)),
+        }
+    }
+}
+
 /// Everything the state machine of one group consists of.
 pub(crate) struct GroupMachine {
     pub(crate) group: GroupId,
-    pub(crate) state: GroupState,
+    pub(crate) store: Store,
     pub(crate) snapshots: Arc<SnapshotStore>,
     pub(crate) snapshot_dir: PathBuf,
     pub(crate) log: GroupLog,
-    pub(crate) machine: Arc<dyn Machine>,
     pub(crate) published: Arc<Published>,
     pub(crate) halt: HaltReason,
     pub(crate) metrics: Metrics,
 }
 
+type Batch = Vec<(RaftEntry, Option<ApplyResponder<Types>>)>;
+
+/// The members that an entry sets, as they are recorded.
+fn recorded(at: RaftLogId, members: Membership<u64, ()>) -> MembershipRecord {
+    MembershipRecord::from(&StoredMembership::new(Some(at), members))
+}
+
+/// Runs what blocks; a panic is an error like any other.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|e| Err(io::Error::other(e)))
+}
+
 impl GroupMachine {
     /// Shows the present state to readers.
     pub(crate) fn publish(&self) {
-        *self.published.hash.lock() = self.state.hash;
-        let index = self.state.at.map_or(0, |at| at.index);
+        if let Store::Pairs { state, .. } = &self.store {
+            *self.published.hash.lock() = state.hash;
+        }
+        let index = self.store.at().map_or(0, |at| at.index);
         self.published.applied.send_replace(index);
     }
 
-    /// Every pair of this moment: nothing is applied while this is awaited.
-    async fn pairs(&self) -> io::Result<Vec<Pair>> {
-        let state = self.state.clone();
-        tokio::task::spawn_blocking(move || state.pairs())
-            .await
-            .unwrap_or_else(|e| Err(io::Error::other(e)))
+    /// What a snapshot of this moment is made of: nothing is applied while this is awaited.
+    async fn source(&self) -> Source {
+        match &self.store {
+            Store::Pairs { state, .. } => {
+                let copied = state.clone();
+                Source::Pairs {
+                    pairs: blocking(move || copied.pairs()).await,
+                    db: state.db(),
+                }
+            }
+            Store::Files { keeping, .. } => Source::Files(Arc::clone(keeping)),
+        }
     }
 
-    fn builder(&self, pairs: io::Result<Vec<Pair>>) -> Builder {
+    fn builder(&self, source: Source) -> Builder {
         Builder {
             group: self.group,
-            pairs: Some(pairs),
-            at: self.state.at,
-            membership: self.state.membership.clone(),
+            source: Some(source),
+            resumed: Resumed {
+                at: self.store.at(),
+                membership: self.store.membership().clone(),
+            },
             snapshots: Arc::clone(&self.snapshots),
             log: self.log.clone(),
-            db: self.state.db(),
             metrics: self.metrics.clone(),
         }
     }
 
-    fn apply_batch(
-        &mut self,
-        batch: Vec<(RaftEntry, Option<ApplyResponder<Types>>)>,
-    ) -> io::Result<()> {
-        let mut changes = Vec::new();
-        let mut replies = Vec::new();
-        let mut at = self.state.at;
-        let mut membership = self.state.membership.clone();
-        for (entry, responder) in batch {
-            at = Some(Position::from(entry.log_id));
-            let reply = match entry.payload {
-                EntryPayload::Blank => Reply::default(),
-                EntryPayload::Normal(command) => {
-                    let bytes = command.0.len() as u64;
-                    self.published.unsaved.fetch_add(bytes, Ordering::Relaxed);
-                    let applied = self.machine.apply(&command.0).map_err(|what| {
-                        let index = entry.log_id.index;
-                        io::Error::other(format!("entry {index} cannot be applied: {what}"))
-                    })?;
-                    changes.extend(applied.changes);
-                    Reply(applied.reply)
+    async fn apply_batch(&mut self, batch: Batch) -> io::Result<()> {
+        match &mut self.store {
+            Store::Pairs { state, machine } => {
+                let replies = apply_pairs(state, machine.as_ref(), &self.published, batch)?;
+                self.publish();
+                for (responder, reply) in replies {
+                    responder.send(reply);
                 }
-                EntryPayload::Membership(members) => {
-                    let stored = StoredMembership::new(Some(entry.log_id), members);
-                    membership = MembershipRecord::from(&stored);
-                    Reply::default()
-                }
+                Ok(())
+            }
+            Store::Files { .. } => self.apply_files(batch).await,
+        }
+    }
+
+    /// Gives entries to the keeper, some megabytes at a time.
+    async fn apply_files(&mut self, batch: Batch) -> io::Result<()> {
+        let mut rest = batch.into_iter().peekable();
+        while rest.peek().is_some() {
+            let Store::Files { keeping, resumed } = &mut self.store else {
+                return Ok(());
             };
-            replies.extend(responder.map(|r| (r, reply)));
-        }
-        if let Some(at) = at {
-            self.state.apply(changes, at, membership)?;
-        }
-        self.publish();
-        for (responder, reply) in replies {
-            responder.send(reply);
+            let mut bytes = 0;
+            let mut entries = Vec::new();
+            let mut responders = Vec::new();
+            let mut next = resumed.clone();
+            while bytes < BATCH_BYTES
+                && let Some((entry, responder)) = rest.next()
+            {
+                let at = Position::from(entry.log_id);
+                let (membership, command) = match entry.payload {
+                    EntryPayload::Blank => (None, None),
+                    EntryPayload::Normal(command) => (None, Some(command.0)),
+                    EntryPayload::Membership(members) => {
+                        (Some(recorded(entry.log_id, members)), None)
+                    }
+                };
+                next.at = Some(at);
+                if let Some(members) = &membership {
+                    next.membership = members.clone();
+                }
+                bytes += command.as_ref().map_or(0, Vec::len);
+                entries.push(KeptEntry {
+                    at,
+                    membership,
+                    command,
+                });
+                responders.push(responder);
+            }
+            let unsaved = &self.published.unsaved;
+            unsaved.fetch_add(bytes as u64, Ordering::Relaxed);
+            let worker = Arc::clone(keeping);
+            let replies = blocking(move || worker.apply(entries)).await?;
+            *resumed = next;
+            self.publish();
+            for (responder, reply) in responders.into_iter().zip(replies) {
+                if let Some(responder) = responder {
+                    responder.send(Reply(reply));
+                }
+            }
         }
         Ok(())
     }
+
+    /// Says who must do what, and keeps the reason for whoever asks the group later.
+    fn stops(&self, what: &'static str, error: &io::Error) {
+        let advice = match is_full(error) {
+            true => {
+                "the disk is full: make room, then restart the node; it does not go on by itself"
+            }
+            false => {
+                "restart the node: the state is checked, and made again from snapshot and log if need be"
+            }
+        };
+        tracing::error!(group = %self.group, %error, advice, "{what}; the group stops on this node");
+        self.halt.set_io(error);
+    }
+
+    fn put_off(&self, bytes: u64) {
+        tracing::warn!(group = %self.group, bytes, "no room for a snapshot; it is put off");
+        let labels = [self.group.to_string(), "put_off".into()];
+        self.metrics.snapshots.with_label_values(&labels).inc();
+    }
+}
+
+fn apply_pairs(
+    state: &mut GroupState,
+    machine: &dyn Machine,
+    published: &Published,
+    batch: Batch,
+) -> io::Result<Vec<(ApplyResponder<Types>, Reply)>> {
+    let mut changes = Vec::new();
+    let mut replies = Vec::new();
+    let mut at = state.at;
+    let mut membership = state.membership.clone();
+    for (entry, responder) in batch {
+        at = Some(Position::from(entry.log_id));
+        let reply = match entry.payload {
+            EntryPayload::Blank => Reply::default(),
+            EntryPayload::Normal(command) => {
+                let bytes = command.0.len() as u64;
+                published.unsaved.fetch_add(bytes, Ordering::Relaxed);
+                let applied = machine.apply(&command.0).map_err(|what| {
+                    let index = entry.log_id.index;
+                    io::Error::other(format!("entry {index} cannot be applied: {what}"))
+                })?;
+                changes.extend(applied.changes);
+                Reply(applied.reply)
+            }
+            EntryPayload::Membership(members) => {
+                membership = recorded(entry.log_id, members);
+                Reply::default()
+            }
+        };
+        replies.extend(responder.map(|r| (r, reply)));
+    }
+    if let Some(at) = at {
+        state.apply(changes, at, membership)?;
+    }
+    Ok(replies)
+}
+
+/// Replaces the pairs by a leader's.
+fn install_pairs(
+    mut state: GroupState,
+    machine: &dyn Machine,
+    snapshots: &SnapshotStore,
+    snapshot: &SnapshotFile,
+) -> io::Result<GroupState> {
+    let pairs = snapshot.pairs()?;
+    if !snapshots.holds(snapshot) {
+        snapshots.adopt(snapshot)?;
+        snapshots.keep_newest_only()?;
+    }
+    let Resumed { at, membership } = snapshot.resumed();
+    state.replace(&pairs, at, membership)?;
+    machine
+        .load(&mut pairs.iter().map(|(k, v)| (&k[..], &v[..])))
+        .map_err(io::Error::other)?;
+    Ok(state)
 }
 
 impl RaftStateMachine<Types> for GroupMachine {
@@ -162,8 +328,8 @@ impl RaftStateMachine<Types> for GroupMachine {
 
     async fn applied_state(&mut self) -> io::Result<(Option<RaftLogId>, RaftMembership)> {
         Ok((
-            self.state.at.map(Into::into),
-            self.state.membership.clone().into(),
+            self.store.at().map(Into::into),
+            self.store.membership().clone().into(),
         ))
     }
 
@@ -176,12 +342,11 @@ impl RaftStateMachine<Types> for GroupMachine {
             let batch = batches.try_next().await.map_err(|e| e.1);
             let done = match batch {
                 Ok(None) => return Ok(()),
-                Ok(Some(batch)) => self.apply_batch(batch),
+                Ok(Some(batch)) => self.apply_batch(batch).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = done {
-                tracing::error!(group = %self.group, error = %error, "entries cannot be applied; the group stops");
-                self.halt.set_io(&error);
+                self.stops("entries cannot be applied", &error);
                 return Err(error);
             }
         }
@@ -189,26 +354,37 @@ impl RaftStateMachine<Types> for GroupMachine {
 
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
         self.published.unsaved.store(0, Ordering::Relaxed);
-        let pairs = self.pairs().await;
-        let size: u64 = pairs.as_ref().map_or(0, |pairs| {
-            pairs
-                .iter()
-                .map(|(k, v)| (k.len() + v.len() + 8) as u64)
-                .sum()
-        });
+        let source = self.source().await;
         // Without a snapshot the log just grows.
-        if !force && !disk::has_room(&self.snapshot_dir, size) {
-            tracing::warn!(group = %self.group, bytes = size, "no room for a snapshot; it is put off");
-            let labels = [self.group.to_string(), "put_off".into()];
-            self.metrics.snapshots.with_label_values(&labels).inc();
+        let room = match &source {
+            Source::Pairs { pairs, .. } => {
+                let pairs = pairs.iter().flatten();
+                let size = pairs.map(|(k, v)| (k.len() + v.len() + 8) as u64).sum();
+                match force || disk::has_room(&self.snapshot_dir, size) {
+                    true => Ok(()),
+                    false => Err(size),
+                }
+            }
+            Source::Files(keeping) => {
+                keeping.begun(self.store.at().map_or(0, |at| at.index));
+                let keeping = Arc::clone(keeping);
+                let room = blocking(move || Ok(keeping.has_room())).await;
+                match force {
+                    true => Ok(()),
+                    false => room.unwrap_or(Ok(())),
+                }
+            }
+        };
+        if let Err(bytes) = room {
+            self.put_off(bytes);
             return None;
         }
-        Some(self.builder(pairs))
+        Some(self.builder(source))
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        let pairs = self.pairs().await;
-        self.builder(pairs)
+        let source = self.source().await;
+        self.builder(source)
     }
 
     async fn install_snapshot(
@@ -216,29 +392,28 @@ impl RaftStateMachine<Types> for GroupMachine {
         _: &RaftSnapshotMeta,
         snapshot: SnapshotFile,
     ) -> io::Result<()> {
-        let snapshots = Arc::clone(&self.snapshots);
-        let machine = Arc::clone(&self.machine);
-        let mut state = self.state.clone();
         let at = snapshot.header.at;
-        let state = tokio::task::spawn_blocking(move || {
-            let pairs = snapshot.pairs()?;
-            if !snapshots.holds(&snapshot) {
-                snapshots.adopt(&snapshot)?;
-                snapshots.keep_newest_only()?;
+        let installed = match &self.store {
+            Store::Pairs { state, machine } => {
+                let (state, machine) = (state.clone(), Arc::clone(machine));
+                let snapshots = Arc::clone(&self.snapshots);
+                let install = move || {
+                    let state = install_pairs(state, machine.as_ref(), &snapshots, &snapshot)?;
+                    Ok(Store::Pairs { state, machine })
+                };
+                blocking(install).await
             }
-            state.replace(&pairs, at, snapshot.header.membership.clone())?;
-            machine
-                .load(&mut pairs.iter().map(|(k, v)| (&k[..], &v[..])))
-                .map_err(io::Error::other)?;
-            Ok::<_, io::Error>(state)
-        })
-        .await
-        .unwrap_or_else(|e| Err(io::Error::other(e)))
-        .inspect_err(|error| {
-            tracing::error!(group = %self.group, %error, "a snapshot cannot be installed; the group stops");
-            self.halt.set_io(error);
-        })?;
-        self.state = state;
+            Store::Files { keeping, .. } => {
+                let keeping = Arc::clone(keeping);
+                let install = move || {
+                    let resumed = keeping.install(&snapshot)?;
+                    Ok(Store::Files { keeping, resumed })
+                };
+                blocking(install).await
+            }
+        };
+        self.store =
+            installed.inspect_err(|error| self.stops("a snapshot cannot be installed", error))?;
         // The log ahead of it came from a leader, which can send it again.
         self.log.limit_purge(super::log::PurgeLimit::Snapshot(at));
         self.publish();
@@ -252,81 +427,19 @@ impl RaftStateMachine<Types> for GroupMachine {
         });
         let file = match newest {
             Some(file) => file,
-            None if self.state.at.is_none() => return Ok(None),
+            None if self.store.at().is_none() => return Ok(None),
             // They were damaged or deleted, and somebody needs what the log no longer has.
             None => {
-                let pairs = self.pairs().await?;
-                let (at, membership) = (self.state.at, self.state.membership.clone());
-                let snapshots = Arc::clone(&self.snapshots);
-                tokio::task::spawn_blocking(move || snapshots.write(at, membership, &pairs))
-                    .await
-                    .map_err(io::Error::other)??
+                let mut builder = self.get_snapshot_builder().await;
+                match builder.write().await? {
+                    Some(file) => file,
+                    None => return Ok(None),
+                }
             }
         };
         Ok(Some(openraft::Snapshot {
             meta: file.meta(),
             snapshot: file,
         }))
-    }
-}
-
-/// Writes one moment's state to a file while applying goes on.
-pub(crate) struct Builder {
-    group: GroupId,
-    pairs: Option<io::Result<Vec<Pair>>>,
-    at: Option<Position>,
-    membership: MembershipRecord,
-    snapshots: Arc<SnapshotStore>,
-    log: GroupLog,
-    db: StateDb,
-    metrics: Metrics,
-}
-
-impl RaftSnapshotBuilder<Types> for Builder {
-    type SnapshotData = SnapshotFile;
-
-    async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot<SnapshotFile>> {
-        let pairs = self
-            .pairs
-            .take()
-            .ok_or_else(|| io::Error::other("the snapshot was built already"))?;
-        let (at, membership) = (self.at, self.membership.clone());
-        let (snapshots, db) = (Arc::clone(&self.snapshots), self.db.clone());
-        let result = tokio::task::spawn_blocking(move || {
-            let pairs = pairs?;
-            // Keeps the replay after a crash short; nothing depends on it.
-            if let Err(error) = db.flush() {
-                tracing::warn!(%error, "the state was not flushed");
-            }
-            snapshots.write(at, membership, &pairs)
-        })
-        .await
-        .unwrap_or_else(|e| Err(io::Error::other(e)));
-        let outcome = if result.is_ok() { "built" } else { "failed" };
-        let labels = [self.group.to_string(), outcome.into()];
-        self.metrics.snapshots.with_label_values(&labels).inc();
-        let file = match result {
-            Ok(file) => file,
-            Err(error) => {
-                tracing::warn!(group = %self.group, %error, "a snapshot cannot be written; it is put off");
-                return Ok(no_news());
-            }
-        };
-        self.log.limit_purge(self.snapshots.purge_limit());
-        tracing::info!(group = %self.group, index = at.map_or(0, |a| a.index), bytes = file.header.body, "snapshot built");
-        Ok(openraft::Snapshot {
-            meta: file.meta(),
-            snapshot: file,
-        })
-    }
-}
-
-/// What openraft is told when no snapshot could be written. It takes an error for
-/// the end of the group; one of nothing is older than what it knows and changes
-/// nothing. The next is due after as many entries again.
-fn no_news() -> RaftSnapshot<SnapshotFile> {
-    openraft::Snapshot {
-        meta: RaftSnapshotMeta::default(),
-        snapshot: SnapshotFile::nothing(),
     }
 }

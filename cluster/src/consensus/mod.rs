@@ -4,10 +4,16 @@
 //! openraft does not leave this module: the rest of the crate knows a
 //! [`group::Group`] that commits bytes, and implements [`machine::Machine`].
 
+mod bodies;
+mod build;
 mod cell;
+mod commands;
+mod container;
 mod fault;
+mod files;
 mod group;
 mod groups;
+mod heard;
 mod keeper;
 mod link;
 mod log;
@@ -19,6 +25,7 @@ mod propose;
 mod read;
 mod receive;
 mod recover;
+mod resume;
 mod send;
 mod serve;
 mod snapshot;
@@ -36,7 +43,7 @@ pub(crate) use group::{
     ENTRY_MAX_BYTES, Group, GroupOptions, GroupView, OpenFault, ProposeFault, ReadFault,
 };
 pub(crate) use groups::{Begin, Groups};
-pub(crate) use keeper::{CommandLog, Keeper, KeptEntry, Manifest, Resumed};
+pub(crate) use keeper::{Backend, CommandLog, Keeper, KeptEntry, Manifest, Resumed};
 #[doc(hidden)]
 pub use log::LogProbe;
 pub(crate) use machine::{Applied, Machine};
@@ -45,6 +52,7 @@ pub(crate) use recover::Paths;
 pub(crate) use state::Change;
 #[cfg(test)]
 pub(crate) use state::state_hash;
+pub(crate) use types::{MembershipRecord, Position};
 
 /// The ends of the metadata group's log in a directory that nobody has open:
 /// everything up to the first index is purged, the second is the last.

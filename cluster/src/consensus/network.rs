@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::iter;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openraft::errors::{
@@ -18,6 +19,7 @@ use openraft::raft::{
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use orama_proto::{GroupId, NodeId};
 
+use super::files::Keeping;
 use super::link::Links;
 use super::metrics::Metrics;
 use super::send::Transmission;
@@ -40,6 +42,8 @@ pub(super) struct Network {
     pub(super) node: NodeId,
     pub(super) links: Links,
     pub(super) metrics: Metrics,
+    /// Makes the bodies of a keeper's snapshots.
+    pub(super) keeping: Option<Arc<Keeping>>,
 }
 
 /// The connection to one replica.

@@ -106,7 +106,12 @@ impl Group {
             self.step_aside();
             return Tried::Done(Err(ProposeFault::Full));
         }
-        let write = self.inner.raft.client_write(Command(command.to_vec()));
+        let mut command = command.to_vec();
+        // Right before it is appended, and always: who leads may have changed just now.
+        if let Some(keeping) = &self.inner.keeping {
+            keeping.keeper.stamp(&mut command);
+        }
+        let write = self.inner.raft.client_write(Command(command));
         let error = match tokio::time::timeout(COMMIT_WAIT, write).await {
             Ok(Ok(done)) => {
                 return Tried::Done(Ok(Committed {
@@ -160,7 +165,7 @@ impl Group {
         };
         let tried = match answer {
             Ok(GroupAnswer::Committed { index, reply }) => {
-                if !self.applied(index, Instant::now() + APPLY_WAIT).await {
+                if !self.wait_applied(index, Instant::now() + APPLY_WAIT).await {
                     tracing::debug!(group = %self.inner.id, index, "committed, and not applied here yet");
                 }
                 let reply = reply.into_vec();

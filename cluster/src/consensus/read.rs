@@ -6,6 +6,8 @@
 //! while another leader is elected: it would answer what is stale. (A process that
 //! is merely stopped notices, because its clock goes on.) A read index costs a round
 //! of heartbeats, shared by all who wait at a moment; a group of one needs none.
+//!
+//! Weak reads do with the lease: the leader's own word, without a round.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +25,15 @@ use super::wire::{GroupAnswer, GroupRequest};
 const ASK_WAIT: Duration = Duration::from_secs(1);
 const PAUSE_FIRST: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// Whose word a reader wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// The leader's, confirmed by a majority after the question.
+    Majority,
+    /// The leader's alone, as long as its lease holds.
+    Leader,
+}
 
 /// The answer to everybody of one round.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +82,7 @@ impl Group {
     /// Waits until this replica has applied everything that was committed before the
     /// call: the leader's read index, one request for all who wait at a moment.
     pub(crate) async fn confirm(&self, deadline: Instant) -> Result<(), ReadFault> {
-        let result = self.try_confirm(deadline).await;
+        let result = self.index(Word::Majority, deadline).await.map(drop);
         let label = match &result {
             Ok(()) => "ok",
             Err(ReadFault::NoLeader) => "no_leader",
@@ -83,16 +94,29 @@ impl Group {
         result
     }
 
-    async fn try_confirm(&self, deadline: Instant) -> Result<(), ReadFault> {
+    /// The same with the leader's own word: what it knew to be committed at the question
+    /// is applied here; no majority is asked. Answers that index.
+    pub(crate) async fn weak_index(&self, deadline: Instant) -> Result<u64, ReadFault> {
+        self.index(Word::Leader, deadline).await
+    }
+
+    fn readers(&self, word: Word) -> &Readers {
+        match word {
+            Word::Majority => &self.inner.readers,
+            Word::Leader => &self.inner.weak,
+        }
+    }
+
+    async fn index(&self, word: Word, deadline: Instant) -> Result<u64, ReadFault> {
         let mut pause = PAUSE_FIRST;
         loop {
             if self.is_stopped() {
                 let why = self.stopped("it was shut down").to_string();
                 return Err(ReadFault::Stopped(why));
             }
-            let (mut round, begin) = self.inner.readers.join();
+            let (mut round, begin) = self.readers(word).join();
             if begin {
-                self.ask_rounds();
+                self.ask_rounds(word);
             }
             let answered = round.wait_for(|round| !matches!(round, Round::Asking));
             let answer = match tokio::time::timeout_at(deadline.into(), answered).await {
@@ -102,8 +126,8 @@ impl Group {
                 Err(_) => return Err(ReadFault::NoLeader),
             };
             if let Round::Index(index) = answer {
-                if self.applied(index, deadline).await {
-                    return Ok(());
+                if self.wait_applied(index, deadline).await {
+                    return Ok(index);
                 }
                 return Err(ReadFault::NoLeader);
             }
@@ -116,12 +140,13 @@ impl Group {
     }
 
     /// Asks for round after round until nobody waits.
-    fn ask_rounds(&self) {
+    fn ask_rounds(&self, word: Word) {
         let group = self.clone();
         tokio::spawn(async move {
-            while let Some(round) = group.inner.readers.begin() {
+            while let Some(round) = group.readers(word).begin() {
                 let deadline = Instant::now() + ASK_WAIT;
-                let asked = tokio::time::timeout_at(deadline.into(), group.ask_index(deadline));
+                let asked = group.ask_index(word, deadline);
+                let asked = tokio::time::timeout_at(deadline.into(), asked);
                 let metrics = &group.inner.shared.metrics;
                 let labels = [group.inner.id.to_string()];
                 metrics.read_rounds.with_label_values(&labels).inc();
@@ -133,16 +158,20 @@ impl Group {
         });
     }
 
-    async fn ask_index(&self, deadline: Instant) -> Option<u64> {
+    async fn ask_index(&self, word: Word, deadline: Instant) -> Option<u64> {
         let leader = match self.leader() {
             Some(leader) if leader != self.inner.shared.node => leader,
-            _ => match self.index_here().await {
+            _ => match self.index_here(word).await {
                 Ok(index) => return Some(index),
                 Err(leader) => leader.filter(|to| *to != self.inner.shared.node)?,
             },
         };
+        let question = match word {
+            Word::Majority => GroupRequest::ReadIndex,
+            Word::Leader => GroupRequest::WeakIndex,
+        };
         let asked = tokio::select! {
-            asked = self.ask_leader(leader, &GroupRequest::ReadIndex, deadline) => asked,
+            asked = self.ask_leader(leader, &question, deadline) => asked,
             () = self.superseded(leader) => return None,
         };
         match asked {
@@ -155,11 +184,15 @@ impl Group {
         }
     }
 
-    /// The read index with this node as the leader, confirmed by a majority
-    /// after this was called; else who may be the leader.
-    async fn index_here(&self) -> Result<u64, Option<NodeId>> {
+    /// The read index with this node as the leader, its word as good as demanded after
+    /// this was called; else who may be the leader.
+    async fn index_here(&self, word: Word) -> Result<u64, Option<NodeId>> {
         let raft = &self.inner.raft;
-        match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+        let policy = match word {
+            Word::Majority => ReadPolicy::ReadIndex,
+            Word::Leader => ReadPolicy::LeaseRead,
+        };
+        match raft.get_read_linearizer(policy).await {
             Ok(linearizer) => Ok(linearizer.read_log_id().index()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
                 Err(to.leader_id.map(NodeId))
@@ -170,7 +203,14 @@ impl Group {
 
     /// The read index for another node.
     pub(super) async fn serve_index(&self) -> GroupAnswer {
-        self.index_here()
+        self.index_here(Word::Majority)
+            .await
+            .map_or(GroupAnswer::NotLeader, GroupAnswer::ReadIndex)
+    }
+
+    /// The same without a round.
+    pub(super) async fn serve_weak_index(&self) -> GroupAnswer {
+        self.index_here(Word::Leader)
             .await
             .map_or(GroupAnswer::NotLeader, GroupAnswer::ReadIndex)
     }

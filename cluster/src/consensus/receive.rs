@@ -15,7 +15,8 @@ use orama_proto::GroupId;
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::snapshot::{SnapshotFile, verify};
+use super::container::verify;
+use super::snapshot::SnapshotFile;
 use super::wire::{Chunk, SnapshotId};
 use crate::disk;
 
@@ -52,16 +53,19 @@ pub(super) struct Incoming {
     group: GroupId,
     dir: PathBuf,
     path: PathBuf,
+    /// So many times its length is needed on disk until it is installed.
+    copies: u64,
     slot: Arc<Mutex<Slot>>,
 }
 
 impl Incoming {
-    pub(super) fn new(dir: &Path, group: GroupId) -> Self {
+    pub(super) fn new(dir: &Path, group: GroupId, copies: u64) -> Self {
         Self {
             group,
             dir: dir.to_owned(),
             // The suffix lets the next start remove what a crash leaves.
             path: dir.join(format!("{:08x}-incoming.tmp", group.0)),
+            copies,
             slot: Arc::default(),
         }
     }
@@ -80,8 +84,7 @@ impl Incoming {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
             _ => {}
         }
-        // The state takes about as much again when it is installed.
-        if !disk::has_room(&self.dir, id.length.saturating_mul(2)) {
+        if !disk::has_room(&self.dir, id.length.saturating_mul(self.copies)) {
             return Err(Refused::NoRoom(id.length));
         }
         let file = File::options()
@@ -137,6 +140,7 @@ impl Incoming {
             Ok(SnapshotFile {
                 path: self.path.clone(),
                 header: Arc::new(header),
+                unpacked: None,
             })
         };
         // A panic must not keep the place for ever.
@@ -194,7 +198,7 @@ mod tests {
         };
 
         let dir = tempfile::tempdir().unwrap();
-        let incoming = Incoming::new(dir.path(), GroupId(2));
+        let incoming = Incoming::new(dir.path(), GroupId(2), 2);
         assert_eq!(incoming.offer(id).unwrap(), 0);
         assert_eq!(incoming.chunk(&chunk(id, &all, 0, 100)).unwrap(), 100);
         // Out of turn, twice, damaged: asked for again.

@@ -14,9 +14,12 @@ use orama_proto::{GroupId, NodeId};
 use parking_lot::Mutex;
 
 use super::fault::StorageFault;
+use super::files::Keeping;
+use super::keeper::{Backend, Keeper};
 use super::log::{self, GroupLog, PurgeLimit, RaftLog};
-use super::machine::Machine;
+use super::machine::{Machine, Store};
 use super::metrics::Metrics;
+use super::resume::Found;
 use super::snapshot::{SnapshotFile, SnapshotStore};
 use super::state::{GroupState, StateDb, Unusable};
 use super::types::{MembershipRecord, Position};
@@ -31,12 +34,21 @@ pub(crate) struct Paths {
     pub(crate) state: PathBuf,
     /// The snapshots' directory.
     pub(crate) snapshots: PathBuf,
+    /// The directory of the groups whose state is files of its own.
+    pub(crate) databases: PathBuf,
+}
+
+impl Paths {
+    /// The directory of one group's files.
+    pub(crate) fn files_of(&self, group: GroupId) -> PathBuf {
+        self.databases.join(format!("{:08x}", group.0))
+    }
 }
 
 /// A group's storage, checked, and its machine loaded.
 pub(crate) struct Recovered {
     pub(crate) log: GroupLog,
-    pub(crate) state: GroupState,
+    pub(crate) store: Store,
     pub(crate) snapshots: Arc<SnapshotStore>,
     /// Whether the state was made anew.
     pub(crate) rebuilt: bool,
@@ -101,11 +113,10 @@ impl Storage {
     }
 }
 
-struct Recovery<'a> {
-    group: GroupId,
+pub(super) struct Recovery<'a> {
+    pub(super) group: GroupId,
     storage: &'a Storage,
-    log: GroupLog,
-    machine: &'a dyn Machine,
+    pub(super) log: GroupLog,
 }
 
 /// Refuses to begin a new log beside what an older one left. The log's first segment
@@ -123,7 +134,7 @@ fn refuse_lost_log(paths: &Paths) -> Result<(), StorageFault> {
             witness: mark,
         });
     }
-    for dir in [&paths.state, &paths.snapshots] {
+    for dir in [&paths.state, &paths.snapshots, &paths.databases] {
         let mut entries = match fs::read_dir(dir) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
@@ -158,12 +169,35 @@ fn mark_begun(paths: &Paths) -> Result<(), StorageFault> {
     mark.parent().map_or(Ok(()), sync_dir).map_err(fault)
 }
 
+/// Deletes a keeper's files, or what is in their place.
+pub(super) fn erase_files(
+    paths: &Paths,
+    group: GroupId,
+    keeper: Option<&dyn Keeper>,
+) -> Result<(), StorageFault> {
+    let dir = paths.files_of(group);
+    let fault = |e| StorageFault::io(&dir, e);
+    if let Some(keeper) = keeper {
+        keeper.erase().map_err(fault)?;
+    }
+    match fs::remove_dir_all(&dir) {
+        Ok(()) => sync_dir(&paths.databases).map_err(fault),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(fault(e)),
+    }
+}
+
 /// A copy's log is erased before its state and snapshots. What is left of them beside
 /// an empty log belongs to a copy whose erasing was interrupted.
-fn sweep_erased(storage: &Storage, group: GroupId) -> Result<(), StorageFault> {
+fn sweep_erased(storage: &Storage, group: GroupId, backend: &Backend) -> Result<(), StorageFault> {
     if group == GroupId::META || !storage.log.is_pristine(group)? {
         return Ok(());
     }
+    let keeper = match backend {
+        Backend::Pairs(_) => None,
+        Backend::Files(keeper) => Some(keeper.as_ref()),
+    };
+    erase_files(&storage.paths, group, keeper)?;
     let dir = &storage.paths.snapshots;
     SnapshotStore::erase(dir, group).map_err(|e| StorageFault::io(dir, e))?;
     if storage.found.lock().remove(&group).is_some() {
@@ -180,20 +214,28 @@ fn sweep_erased(storage: &Storage, group: GroupId) -> Result<(), StorageFault> {
 pub(crate) fn recover(
     storage: &Storage,
     group: GroupId,
-    machine: &dyn Machine,
+    backend: &Backend,
 ) -> Result<Recovered, StorageFault> {
+    let recovered = open(storage, group, backend);
+    if let (Err(_), Backend::Files(keeper)) = (&recovered, backend) {
+        keeper.close();
+    }
+    recovered
+}
+
+fn open(storage: &Storage, group: GroupId, backend: &Backend) -> Result<Recovered, StorageFault> {
     let node = storage.node;
-    sweep_erased(storage, group)?;
+    sweep_erased(storage, group, backend)?;
     let recovery = Recovery {
         group,
         storage,
         log: storage.log.group(group)?,
-        machine,
     };
     if storage.owner.is_some_and(|owner| owner != node) {
         return Err(StorageFault::Foreign { group, node });
     }
-    let (snapshots, refused) = SnapshotStore::open(&storage.paths.snapshots, group)?;
+    let dir = &storage.paths.snapshots;
+    let (snapshots, refused) = SnapshotStore::open(dir, group)?;
     let snapshots = Arc::new(snapshots);
     let newest = snapshots.newest();
     if let Some(newest) = &newest {
@@ -201,16 +243,34 @@ pub(crate) fn recover(
         recovery.check_reach("a snapshot", header.at, &header.membership)?;
     }
     let installed = newest.as_ref().and_then(|s| s.header.at);
-    let (state, rebuilt) = match recovery.open_state(installed)? {
-        Ok(state) => (state, false),
-        Err(Unusable(why)) => {
-            let state = recovery.rebuild(&why, newest, refused)?;
-            (state, true)
+    let (store, rebuilt) = match backend {
+        Backend::Pairs(machine) => {
+            let (state, rebuilt) = match recovery.open_state(machine.as_ref(), installed)? {
+                Ok(state) => (state, false),
+                Err(Unusable(why)) => {
+                    let machine = machine.as_ref();
+                    (recovery.rebuild(machine, &why, newest, refused)?, true)
+                }
+            };
+            let machine = Arc::clone(machine);
+            (Store::Pairs { state, machine }, rebuilt)
+        }
+        Backend::Files(keeper) => {
+            let found = Found {
+                snapshots: Arc::clone(&snapshots),
+                damaged: refused,
+            };
+            let (resumed, rebuilt) = recovery.open_files(keeper, found)?;
+            let keeping = Keeping::new(group, dir, Arc::clone(keeper), Arc::clone(&snapshots));
+            // What an interrupted snapshot left.
+            keeping.forget();
+            let keeping = Arc::new(keeping);
+            (Store::Files { keeping, resumed }, rebuilt)
         }
     };
     // A directory that never said whose it is. Later the members say nothing
     // about that: a replica that was removed is still this node's.
-    if storage.owner.is_none() && !state.membership.admits(node) {
+    if storage.owner.is_none() && !store.membership().admits(node) {
         return Err(StorageFault::Foreign { group, node });
     }
     let log = recovery.log;
@@ -223,7 +283,7 @@ pub(crate) fn recover(
     });
     Ok(Recovered {
         log,
-        state,
+        store,
         snapshots,
         rebuilt,
     })
@@ -232,7 +292,7 @@ pub(crate) fn recover(
 impl Recovery<'_> {
     /// In a group of one, nothing is applied before it is durable in the log.
     /// A state or snapshot that knows more proves that the log lost something.
-    fn check_reach(
+    pub(super) fn check_reach(
         &self,
         witness: &'static str,
         at: Option<Position>,
@@ -255,6 +315,7 @@ impl Recovery<'_> {
     /// The state as it is on disk, if it is sound and the log goes on from it.
     fn open_state(
         &self,
+        machine: &dyn Machine,
         installed: Option<Position>,
     ) -> Result<Result<GroupState, Unusable>, StorageFault> {
         let (purged, last) = self.log.ends();
@@ -276,7 +337,7 @@ impl Recovery<'_> {
         };
         // The checksum holds, so data that is not understood is of another
         // version: rebuilding would not help, and must not hide it.
-        self.machine
+        machine
             .load(&mut pairs.iter().map(|(k, v)| (&k[..], &v[..])))
             .map_err(|what| StorageFault::State {
                 group: self.group,
@@ -286,7 +347,7 @@ impl Recovery<'_> {
     }
 
     /// Whether the log continues a state that was applied up to `at`.
-    fn fits(
+    pub(super) fn fits(
         &self,
         at: Option<Position>,
         purged: Option<Position>,
@@ -324,6 +385,7 @@ impl Recovery<'_> {
 
     fn rebuild(
         &self,
+        machine: &dyn Machine,
         why: &str,
         snapshot: Option<SnapshotFile>,
         damaged: Vec<String>,
@@ -361,7 +423,7 @@ impl Recovery<'_> {
         state
             .replace(&pairs, from, membership)
             .map_err(|e| StorageFault::io(&self.storage.paths.state, e))?;
-        self.machine
+        machine
             .load(&mut pairs.iter().map(|(k, v)| (&k[..], &v[..])))
             .map_err(fault)?;
         Ok(state)

@@ -14,6 +14,8 @@ use openraft::raft::SnapshotResponse;
 use serde_bytes::ByteBuf;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::bodies::Body;
+use super::files::Keeping;
 use super::network::Peer;
 use super::snapshot::SnapshotFile;
 use super::types::{RaftVote, Types, VoteRecord};
@@ -22,8 +24,10 @@ use crate::mesh::Lane;
 
 /// A receiver has so long for a chunk.
 const CHUNK_WAIT: Duration = Duration::from_secs(5);
-/// A receiver has so long to verify and install the whole.
+/// A receiver has so long to verify and install the whole, and more of a large one.
 const INSTALL_WAIT: Duration = Duration::from_secs(60);
+/// What a slow receiver verifies, unpacks and installs in a second.
+const INSTALL_BYTES: u64 = 4 << 20;
 /// So many failures without a step forward end this transmission; openraft begins another.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(50);
@@ -39,9 +43,35 @@ fn failed(what: impl ToString) -> StreamingError<Types> {
     NetworkError::from_string(what).into()
 }
 
+fn install_wait(length: u64) -> Duration {
+    INSTALL_WAIT + Duration::from_secs(length / INSTALL_BYTES)
+}
+
+/// What is sent: a snapshot as it lies there, or the body that a keeper makes of it.
+enum Source {
+    File(File),
+    Body(Body),
+}
+
+impl Source {
+    fn file(&self) -> &File {
+        match self {
+            Self::File(file) => file,
+            Self::Body(body) => &body.file,
+        }
+    }
+}
+
 /// The open file keeps its bytes even when newer snapshots replace it meanwhile.
-fn open(snapshot: &SnapshotFile) -> io::Result<(File, SnapshotId)> {
-    let file = File::open(&snapshot.path)?;
+fn open(
+    snapshot: &SnapshotFile,
+    keeping: Option<&Keeping>,
+) -> io::Result<(Arc<Source>, SnapshotId)> {
+    let source = match keeping {
+        Some(keeping) => Source::Body(keeping.body(snapshot)?),
+        None => Source::File(File::open(&snapshot.path)?),
+    };
+    let file = source.file();
     let length = file.metadata()?.len();
     let mut sum = [0; 16];
     file.read_exact_at(&mut sum, length.saturating_sub(16))?;
@@ -50,7 +80,7 @@ fn open(snapshot: &SnapshotFile) -> io::Result<(File, SnapshotId)> {
         length,
         sum,
     };
-    Ok((file, id))
+    Ok((Arc::new(source), id))
 }
 
 fn read(file: &File, id: SnapshotId, offset: u64) -> io::Result<Chunk> {
@@ -96,8 +126,8 @@ impl Transmission {
 
     pub(super) async fn run(self) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let snapshot = self.snapshot.clone();
-        let (file, id) = blocking(move || open(&snapshot)).await?;
-        let file = Arc::new(file);
+        let keeping = self.peer.network.keeping.clone();
+        let (source, id) = blocking(move || open(&snapshot, keeping.as_deref())).await?;
         let mut wanted = None;
         let mut failures = 0;
         loop {
@@ -108,11 +138,11 @@ impl Transmission {
                 }
                 Some(offset) if offset >= id.length => {
                     let install = RaftRequest::Install(self.vote, id);
-                    self.call(&install, INSTALL_WAIT).await
+                    self.call(&install, install_wait(id.length)).await
                 }
                 Some(offset) => {
-                    let file = Arc::clone(&file);
-                    let chunk = blocking(move || read(&file, id, offset)).await?;
+                    let source = Arc::clone(&source);
+                    let chunk = blocking(move || read(source.file(), id, offset)).await?;
                     let bytes = chunk.bytes.len() as u64;
                     let labels = [self.peer.network.group.to_string(), "sent".to_owned()];
                     let sent = &self.peer.network.metrics.snapshot_bytes;

@@ -5,6 +5,7 @@
 //! itself: a vote or an append is taken from the node it names.
 
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -67,6 +68,7 @@ impl Handler for GroupService {
                         .unwrap_or_else(|e| GroupAnswer::Unknown(e.to_string()))
                 }
                 GroupRequest::ReadIndex => group.serve_index().await,
+                GroupRequest::WeakIndex => group.serve_weak_index().await,
             };
             wire::answer(&answer)
         })
@@ -144,6 +146,7 @@ impl Group {
                 return Err(declined("there is no room for entries"));
             }
         }
+        let (arrived, commit) = (Instant::now(), append.commit.map(|at| at.index));
         let request = AppendEntriesRequest {
             vote: append.vote.into(),
             prev_log_id: append.prev.map(Into::into),
@@ -151,7 +154,11 @@ impl Group {
             leader_commit: append.commit.map(Into::into),
         };
         let answer = self.inner.raft.append_entries(request).await;
-        Ok(RaftAnswer::Append(match answer.map_err(declined)? {
+        let answer = answer.map_err(declined)?;
+        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+            self.inner.heard.note(arrived, commit);
+        }
+        Ok(RaftAnswer::Append(match answer {
             AppendEntriesResponse::Success => Appended::All,
             AppendEntriesResponse::PartialSuccess(at) => Appended::Upto(at.map(Position::from)),
             AppendEntriesResponse::Conflict => Appended::Conflict,
@@ -199,8 +206,20 @@ impl Group {
         let group = self.clone();
         let work = async move {
             let incoming = group.inner.incoming.clone();
-            let verify = incoming.clone();
-            let file = tokio::task::spawn_blocking(move || verify.finish(id))
+            let (verify, keeping) = (incoming.clone(), group.inner.keeping.clone());
+            let of = group.inner.id;
+            let take = move || -> Result<SnapshotFile, Refused> {
+                let file = verify.finish(id)?;
+                match keeping {
+                    None => Ok(file),
+                    Some(keeping) => keeping.unpack(file).map_err(|error| {
+                        verify.done();
+                        tracing::warn!(group = %of, %error, "a snapshot was received and cannot be unpacked; it is sent again");
+                        Refused::Io(error)
+                    }),
+                }
+            };
+            let file = tokio::task::spawn_blocking(take)
                 .await
                 .map_err(declined)?
                 .map_err(declined)?;

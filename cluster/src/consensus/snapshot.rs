@@ -1,54 +1,57 @@
 //! Snapshots: whole states as files that a power cut and a flipped bit cannot
 //! pass off as good.
 //!
-//! A file is `magic ‖ u32 length ‖ header ‖ pairs ‖ xxh3-128 of all before`. It
-//! is written under a temporary name, synced, renamed, and its directory synced.
-//! The newest two are kept: if the newest turns out damaged the older one and
+//! A file (see `container.rs`) is written under a temporary name, synced, renamed, and its
+//! directory synced. The newest two are kept: if the newest turns out damaged the older one and
 //! the log, which is purged only up to the older one, still lead to the present.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use orama_proto::{GroupId, record};
+use orama_proto::GroupId;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::Xxh3;
 
+use super::container::{Header, damaged, is_damage, parse, take, verify, write_file};
 use super::fault::StorageFault;
+use super::keeper::{Manifest, Resumed};
 use super::log::PurgeLimit;
 use super::types::{MembershipRecord, Position, RaftSnapshotMeta};
 
-const MAGIC: &[u8; 8] = b"ORAMASNP";
-const HEADER_VERSION: u8 = 1;
-/// A header is small; a larger length is damage.
-const HEADER_MAX: usize = 64 << 10;
-const SUM: usize = 16;
 /// So many are kept.
 pub(crate) const KEPT: usize = 2;
-
-/// What a snapshot says about itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Header {
-    pub(crate) group: u32,
-    pub(crate) at: Option<Position>,
-    pub(crate) membership: MembershipRecord,
-    /// The state hash.
-    pub(crate) hash: [u8; 16],
-    pub(crate) pairs: u64,
-    /// Bytes of all pairs with their lengths.
-    pub(crate) body: u64,
-}
 
 /// A verified snapshot. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SnapshotFile {
     pub(crate) path: PathBuf,
     pub(crate) header: Arc<Header>,
+    /// A leader's whole snapshot that its keeper has taken apart: the manifest of it.
+    pub(crate) unpacked: Option<Arc<Manifest>>,
 }
 
 impl SnapshotFile {
+    /// The state that it is of.
+    pub(super) fn resumed(&self) -> Resumed {
+        Resumed {
+            at: self.header.at,
+            membership: self.header.membership.clone(),
+        }
+    }
+
+    /// The body as a stream, verified when the file came. Blocks.
+    pub(super) fn body(&self) -> io::Result<impl Read + use<>> {
+        let mut input = BufReader::with_capacity(256 << 10, File::open(&self.path)?);
+        let mut head = [0; 12];
+        input.read_exact(&mut head)?;
+        let length = head
+            .last_chunk::<4>()
+            .map_or(0, |length| u32::from_be_bytes(*length));
+        input.seek_relative(i64::from(length))?;
+        Ok(input.take(self.header.body))
+    }
+
     pub(crate) fn meta(&self) -> RaftSnapshotMeta {
         RaftSnapshotMeta {
             last_log_id: self.header.at.map(Into::into),
@@ -68,6 +71,7 @@ impl SnapshotFile {
                 pairs: 0,
                 body: 0,
             }),
+            unpacked: None,
         }
     }
 
@@ -91,105 +95,6 @@ impl SnapshotFile {
         }
         Ok(pairs)
     }
-}
-
-fn damaged(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
-}
-
-/// Whether the error is about the contents. A sector that cannot be read is
-/// damage too: the other snapshot may do.
-fn is_damage(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-    ) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
-}
-
-fn take(rest: &mut &[u8]) -> io::Result<Vec<u8>> {
-    let cut = || damaged("a pair is cut off");
-    let (length, after) = rest.split_first_chunk::<4>().ok_or_else(cut)?;
-    let length = u32::from_be_bytes(*length) as usize;
-    let (bytes, after) = after.split_at_checked(length).ok_or_else(cut)?;
-    *rest = after;
-    Ok(bytes.to_vec())
-}
-
-fn parse(bytes: &[u8]) -> io::Result<(Header, &[u8])> {
-    let cut = || damaged("it is too short");
-    let (content, sum) = bytes
-        .split_at_checked(bytes.len().saturating_sub(SUM))
-        .ok_or_else(cut)?;
-    let mut hash = Xxh3::new();
-    hash.update(content);
-    if hash.digest128().to_be_bytes() != sum {
-        return Err(damaged("its checksum does not match"));
-    }
-    let rest = content
-        .strip_prefix(MAGIC)
-        .ok_or_else(|| damaged("it is no snapshot"))?;
-    let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(cut)?;
-    let length = u32::from_be_bytes(*length) as usize;
-    let (header, body) = rest.split_at_checked(length).ok_or_else(cut)?;
-    let header: Header =
-        record::decode(HEADER_VERSION, header).map_err(|e| damaged(&e.to_string()))?;
-    if body.len() as u64 != header.body {
-        return Err(damaged("its length does not match its header"));
-    }
-    Ok((header, body))
-}
-
-/// Verifies a file without holding it in memory.
-pub(super) fn verify(path: &Path) -> io::Result<Header> {
-    let file = File::open(path)?;
-    let size = file.metadata()?.len();
-    let content = size
-        .checked_sub(SUM as u64)
-        .ok_or_else(|| damaged("it is too short"))?;
-    let mut input = BufReader::with_capacity(64 << 10, file);
-    let mut head = [0; 12];
-    input.read_exact(&mut head)?;
-    let (magic, length) = head.split_at(8);
-    let length = length
-        .try_into()
-        .map(u32::from_be_bytes)
-        .map_err(|_| damaged("it is too short"))? as usize;
-    if magic != MAGIC || length > HEADER_MAX {
-        return Err(damaged("it is no snapshot"));
-    }
-    let mut record_bytes = vec![0; length];
-    input.read_exact(&mut record_bytes)?;
-    let mut hash = Xxh3::new();
-    hash.update(&head);
-    hash.update(&record_bytes);
-    let read = head.len() as u64 + length as u64;
-    let body = content
-        .checked_sub(read)
-        .ok_or_else(|| damaged("it is too short"))?;
-    let mut left = body;
-    let mut buffer = vec![0; 64 << 10];
-    while left > 0 {
-        let want = buffer
-            .len()
-            .min(usize::try_from(left).unwrap_or(usize::MAX));
-        let chunk = buffer
-            .get_mut(..want)
-            .ok_or_else(|| damaged("it is too long"))?;
-        input.read_exact(chunk)?;
-        hash.update(chunk);
-        left -= want as u64;
-    }
-    let mut sum = [0; SUM];
-    input.read_exact(&mut sum)?;
-    if hash.digest128().to_be_bytes() != sum {
-        return Err(damaged("its checksum does not match"));
-    }
-    let header: Header =
-        record::decode(HEADER_VERSION, &record_bytes).map_err(|e| damaged(&e.to_string()))?;
-    if header.body != body {
-        return Err(damaged("its length does not match its header"));
-    }
-    Ok(header)
 }
 
 /// The snapshots of one group.
@@ -232,6 +137,7 @@ impl SnapshotStore {
                 Ok(header) if header.group == group.0 => kept.push(SnapshotFile {
                     path,
                     header: Arc::new(header),
+                    unpacked: None,
                 }),
                 other => {
                     let why = match other {
@@ -257,6 +163,11 @@ impl SnapshotStore {
     /// The newest snapshot.
     pub(crate) fn newest(&self) -> Option<SnapshotFile> {
         self.kept.lock().first().cloned()
+    }
+
+    /// All that are kept, newest first.
+    pub(crate) fn kept(&self) -> Vec<SnapshotFile> {
+        self.kept.lock().clone()
     }
 
     /// How far the log may be purged with what is kept.
@@ -286,6 +197,7 @@ impl SnapshotStore {
         let file = SnapshotFile {
             path: temporary,
             header: Arc::new(header),
+            unpacked: None,
         };
         let result = result.and_then(|()| self.adopt(&file));
         if result.is_err() {
@@ -309,6 +221,7 @@ impl SnapshotStore {
         let file = SnapshotFile {
             path,
             header: Arc::clone(&file.header),
+            unpacked: None,
         };
         let mut kept = self.kept.lock();
         kept.retain(|other| other.path != file.path);
@@ -341,6 +254,18 @@ impl SnapshotStore {
         }
     }
 
+    /// Forgets a manifest whose files proved damaged, and keeps it for whoever wants to know
+    /// why: the older one does, or a new one. Blocks.
+    pub(super) fn set_aside(&self, file: &SnapshotFile, why: &io::Error) {
+        tracing::warn!(group = %self.group, file = %file.path.display(), %why, "a snapshot is damaged and set aside");
+        self.kept.lock().retain(|kept| kept != file);
+        let aside = fs::rename(&file.path, file.path.with_extension("damaged"))
+            .and_then(|()| File::open(&self.dir)?.sync_all());
+        if let Err(error) = aside {
+            tracing::warn!(group = %self.group, %error, "it stays where it is until the next start");
+        }
+    }
+
     /// Whether this file is one of ours.
     pub(crate) fn holds(&self, file: &SnapshotFile) -> bool {
         self.kept.lock().contains(file)
@@ -361,44 +286,6 @@ impl SnapshotStore {
         }
         Ok(())
     }
-}
-
-fn write_file<'a>(
-    path: &Path,
-    header: &Header,
-    pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>,
-) -> io::Result<()> {
-    struct Summed<W> {
-        out: W,
-        hash: Xxh3,
-    }
-    impl<W: Write> Summed<W> {
-        fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-            self.hash.update(bytes);
-            self.out.write_all(bytes)
-        }
-    }
-    let record = record::encode(HEADER_VERSION, header).map_err(io::Error::other)?;
-    let length = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(io::Error::other);
-    let mut file = Summed {
-        out: BufWriter::with_capacity(256 << 10, File::create(path)?),
-        hash: Xxh3::new(),
-    };
-    file.put(MAGIC)?;
-    file.put(&length(&record)?.to_be_bytes())?;
-    file.put(&record)?;
-    for (key, value) in pairs {
-        file.put(&length(key)?.to_be_bytes())?;
-        file.put(key)?;
-        file.put(&length(value)?.to_be_bytes())?;
-        file.put(value)?;
-    }
-    let sum = file.hash.digest128().to_be_bytes();
-    file.out.write_all(&sum)?;
-    file.out
-        .into_inner()
-        .map_err(|e| e.into_error())?
-        .sync_all()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::group::{GroupOptions, begin};
 use super::groups::{Begin, Groups};
+use super::keeper::Backend;
 use super::log::{GroupLog, RaftLog};
 use super::machine::{Applied, GroupMachine, Machine, Published};
 use super::metrics::Metrics;
@@ -39,17 +40,18 @@ impl StoreBuilder<Types, GroupLog, GroupMachine, (TempDir, Storage)> for Stores 
             log: dir.path().join("raft").join("log"),
             state: dir.path().join("state"),
             snapshots: dir.path().join("snapshots"),
+            databases: dir.path().join("databases"),
         };
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
         let storage = Storage::open(&paths, NodeId(0), &metrics).unwrap();
-        let found = recover(&storage, GroupId(3), &NoCommands).unwrap();
+        let backend = Backend::Pairs(Arc::new(NoCommands));
+        let found = recover(&storage, GroupId(3), &backend).unwrap();
         let machine = GroupMachine {
             group: GroupId(3),
-            state: found.state,
+            store: found.store,
             snapshots: found.snapshots,
             snapshot_dir: PathBuf::from(dir.path()),
             log: found.log.clone(),
-            machine: Arc::new(NoCommands),
             published: Arc::<Published>::default(),
             halt: storage.log.halt().clone(),
             metrics,
@@ -71,6 +73,7 @@ async fn a_first_start_that_ended_before_the_election_is_taken_up() {
         log: dir.path().join("raft").join("log"),
         state: dir.path().join("state"),
         snapshots: dir.path().join("snapshots"),
+        databases: dir.path().join("databases"),
     };
     let metrics = || Metrics::register(&prometheus::Registry::new()).unwrap();
     let log = RaftLog::open(&paths.log, &metrics()).unwrap();
@@ -87,7 +90,7 @@ async fn a_first_start_that_ended_before_the_election_is_taken_up() {
         .await
         .unwrap();
     assert!(!groups.is_pristine(GroupId(3)).unwrap());
-    let machine = Arc::new(NoCommands);
+    let machine = Backend::Pairs(Arc::new(NoCommands));
     let group = groups
         .start(GroupId(3), machine, &options, Begin::Found)
         .await

@@ -1,21 +1,25 @@
 //! Watches one group: metrics, announcements of leader and members, and the
-//! snapshot that is due by bytes.
+//! snapshot that is due by bytes, or when a keeper says so.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
 use openraft::{RaftMetrics, ServerState};
 use orama_proto::NodeId;
 
-use super::group::Group;
+use super::files::Keeping;
+use super::group::{Group, Inner};
 use super::metrics::Metrics;
 use super::types::{Position, Types};
 
 /// A snapshot is made after so many bytes of commands too: large ones would
 /// otherwise leave a log that takes seconds to verify at the next start.
 const SNAPSHOT_BYTES: u64 = 64 << 20;
+/// A keeper is asked so often whether a snapshot is due.
+const DUE_EVERY: Duration = Duration::from_millis(500);
 
 /// What others are told about when it changes.
 #[derive(PartialEq, Eq)]
@@ -47,6 +51,22 @@ pub(super) struct Observer {
     stopping: Arc<AtomicBool>,
 }
 
+/// Whether the keeper wants a snapshot. Also the moment to delete a body that was sent.
+async fn is_due(inner: &Inner) -> bool {
+    let Some(keeping) = inner.keeping.clone() else {
+        return false;
+    };
+    let applied = *inner.published.applied.borrow();
+    let bytes = inner.published.unsaved.load(Ordering::Relaxed);
+    let look = move |keeping: &Keeping| {
+        keeping.tidy();
+        keeping.is_due(applied, bytes)
+    };
+    tokio::task::spawn_blocking(move || look(&keeping))
+        .await
+        .unwrap_or(false)
+}
+
 fn number(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
@@ -62,6 +82,9 @@ impl Observer {
             seen: None,
             stopping: Arc::clone(&group.inner.stopping),
         };
+        let keeps = group.inner.keeping.is_some();
+        let mut looks = tokio::time::interval(DUE_EVERY);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::spawn(async move {
             loop {
                 let news = observer.observe(&changes.borrow_watched());
@@ -70,17 +93,30 @@ impl Observer {
                         inner.views.send_modify(|version| *version += 1);
                     }
                     // Answers at once; one that is under way is not begun again.
-                    if inner.published.unsaved.load(Ordering::Relaxed) >= SNAPSHOT_BYTES
-                        && let Err(error) = inner.raft.trigger().snapshot().await
-                    {
-                        tracing::debug!(group = observer.group, %error, "no snapshot");
+                    if !keeps && inner.published.unsaved.load(Ordering::Relaxed) >= SNAPSHOT_BYTES {
+                        observer.snapshot(&inner).await;
                     }
                 }
-                if changes.changed().await.is_err() {
-                    return;
+                tokio::select! {
+                    changed = changes.changed() => if changed.is_err() {
+                        return;
+                    },
+                    _ = looks.tick(), if keeps => {
+                        if let Some(inner) = inner.upgrade()
+                            && is_due(&inner).await
+                        {
+                            observer.snapshot(&inner).await;
+                        }
+                    }
                 }
             }
         });
+    }
+
+    async fn snapshot(&self, inner: &Inner) {
+        if let Err(error) = inner.raft.trigger().snapshot().await {
+            tracing::debug!(group = self.group, %error, "no snapshot");
+        }
     }
 
     fn observe(&mut self, now: &RaftMetrics<Types>) -> bool {

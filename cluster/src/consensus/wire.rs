@@ -128,6 +128,8 @@ pub(super) enum RaftAnswer {
 pub(super) enum GroupRequest {
     Propose(ByteBuf),
     ReadIndex,
+    /// The read index by the leader's lease. A node that does not know it yet declines.
+    WeakIndex,
 }
 
 /// The answer to a [`GroupRequest`].

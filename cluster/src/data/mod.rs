@@ -1,31 +1,59 @@
-//! The data groups: S Raft groups that share the node's log. A namespace
-//! belongs to one of them. For now their machine holds registers, small
-//! linearizable values by which a cluster is checked from outside.
+//! The data groups: S Raft groups that share the node's log. A namespace belongs
+//! to one of them for life; the group replicates its SQL database, and registers,
+//! small linearizable values by which a cluster is checked from outside.
 //!
-//! Any node answers: one that holds no replica asks one that does.
+//! Any node answers: one that holds no replica asks one that does. `OVERVIEW.md`
+//! beside this file has the mental model.
 
-mod machine;
+mod apply;
+mod command;
+mod compare;
+mod copies;
+mod gate;
+mod keeper;
+mod metrics;
 mod net;
+mod parcels;
+mod rebuild;
+mod registers;
+mod repair;
 mod sql;
+#[cfg(test)]
+mod tests;
+mod threads;
+mod upkeep;
+mod wire;
+mod writes;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use orama_proto::{GroupId, NodeId};
 use parking_lot::RwLock;
+use tokio::sync::Notify;
 
 use crate::consensus::{
-    Begin, Group, GroupOptions, Groups, Machine, OpenFault, ProposeFault, ReadFault, StorageFault,
+    Backend, Begin, Group, GroupOptions, Groups, Keeper, OpenFault, ProposeFault, ReadFault,
+    StorageFault,
 };
 use crate::mesh::Mesh;
 use crate::meta::MetaStore;
-use machine::{Command, Registers, Reply};
-use net::{Ask, Done};
-pub use sql::{Answer, DatabaseStatus, Export, SqlQuery, Written};
+use crate::sql::DatabasesOptions;
+use copies::Copies;
+use gate::Gate;
+use keeper::{DataKeeper, KeeperOptions};
+use metrics::Metrics;
+use parcels::Parcels;
+use threads::Threads;
+use writes::Writes;
 
-/// A register cannot be read or written.
+pub use copies::Export;
+pub use sql::{Answer, DatabaseStatus, SqlQuery, Written};
+
+/// A register or a database cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// There is no such group.
@@ -40,7 +68,8 @@ pub enum DataError {
     /// It may or may not have happened.
     #[error("group {0}: the outcome is unknown")]
     Unknown(GroupId),
-    /// A key or value over its limit (256 bytes, 4 KiB), or too many registers (10,000 a group).
+    /// A key or value over its limit (256 bytes, 4 KiB), too many registers (10,000 a
+    /// group), or a transaction over 1 MiB.
     #[error("{what}: the limit is {limit}")]
     Limit {
         /// Which.
@@ -67,6 +96,24 @@ pub enum DataError {
     },
 }
 
+impl DataError {
+    fn of_read(group: GroupId, fault: ReadFault) -> Self {
+        match fault {
+            ReadFault::NoLeader => Self::Unavailable(group),
+            ReadFault::Stopped(why) => Self::Stopped { group, why },
+        }
+    }
+    fn of_proposal(group: GroupId, fault: ProposeFault) -> Self {
+        match fault {
+            ProposeFault::NoLeader => Self::Unavailable(group),
+            ProposeFault::Full => Self::Full(group),
+            ProposeFault::Stopped(why) => Self::Stopped { group, why },
+            ProposeFault::Unknown(_) => Self::Unknown(group),
+            ProposeFault::TooLarge(_) => sql::too_large(),
+        }
+    }
+}
+
 /// What a write expects to find.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Expect {
@@ -85,6 +132,38 @@ pub const VALUE_MAX_BYTES: usize = 4096;
 /// Registers of one group.
 pub const REGISTERS_MAX: usize = 10_000;
 
+/// Entries of a data group between two snapshots, for each of the metadata's: the state is
+/// in files of its own, so a snapshot costs what changed and saves little at a restart.
+const SNAPSHOT_RATIO: u64 = 20;
+
+/// Settings of a node's data groups.
+#[derive(Debug, Clone)]
+pub(crate) struct DataOptions {
+    /// Where the groups have their directories; `copies/` in it holds what is on its way.
+    pub(crate) dir: PathBuf,
+    /// The groups'.
+    pub(crate) group: GroupOptions,
+    /// Between two looks at the files: checkpoints, floors, leadership of fenced databases.
+    pub(crate) tend_every: Duration,
+    /// Between two looks for databases of deleted namespaces.
+    pub(crate) drop_every: Duration,
+    /// Between two comparisons with the other replicas.
+    pub(crate) compare_every: Duration,
+}
+
+impl DataOptions {
+    /// With the usual times.
+    pub(crate) fn new(dir: PathBuf, group: GroupOptions) -> Self {
+        Self {
+            dir,
+            group,
+            tend_every: Duration::from_secs(1),
+            drop_every: Duration::from_secs(5),
+            compare_every: Duration::from_secs(3),
+        }
+    }
+}
+
 /// Handle of the data groups. Cheap to clone.
 #[derive(Clone)]
 pub struct DataGroups(Arc<Inner>);
@@ -94,33 +173,60 @@ struct Inner {
     groups: Groups,
     meta: MetaStore,
     mesh: Option<Mesh>,
-    options: GroupOptions,
-    /// Machines of the groups that run here.
-    machines: RwLock<BTreeMap<GroupId, Arc<Registers>>>,
+    options: DataOptions,
+    /// Of the groups that run here.
+    keepers: RwLock<BTreeMap<GroupId, Arc<DataKeeper>>>,
     /// Which replica is asked first next time.
     turn: AtomicUsize,
+    metrics: Metrics,
+    counters: crate::sql::Metrics,
+    gate: Arc<Gate>,
+    threads: Threads,
+    writes: Arc<Writes>,
+    copies: Copies,
+    parcels: Parcels,
+    /// Told when a database was fenced.
+    fenced: Arc<Notify>,
+}
+
+/// A replica on this node.
+struct Replica {
+    group: Group,
+    keeper: Arc<DataKeeper>,
 }
 
 impl DataGroups {
-    /// The handle; nothing runs yet.
+    /// The handle, served on the mesh, with its upkeep; no group runs yet. To be called
+    /// within a runtime.
     pub(crate) fn new(
         node: NodeId,
         groups: Groups,
         meta: MetaStore,
         mesh: Option<Mesh>,
-        options: GroupOptions,
-    ) -> Self {
+        options: DataOptions,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, prometheus::Error> {
+        let metrics = Metrics::register(registry)?;
         let inner = Arc::new(Inner {
             node,
             groups,
             meta,
             mesh,
-            options,
-            machines: RwLock::default(),
+            keepers: RwLock::default(),
             turn: AtomicUsize::new(0),
+            counters: crate::sql::Metrics::register(registry)?,
+            gate: Arc::new(Gate::new(metrics.clone())),
+            threads: Threads::new(gate::READS_AT_ONCE),
+            writes: Arc::new(Writes::new(metrics.clone())),
+            copies: Copies::new(&options.dir),
+            parcels: Parcels::new(metrics.clone()),
+            fenced: Arc::default(),
+            metrics,
+            options,
         });
-        Self::serve(&inner);
-        Self(inner)
+        net::serve(&inner);
+        upkeep::spawn(&inner);
+        Ok(Self(inner))
     }
 
     /// Runs a group here, if it does not run yet.
@@ -128,159 +234,69 @@ impl DataGroups {
         if let Some(running) = self.0.groups.get(group) {
             return Ok(running);
         }
-        let machine = Arc::<Registers>::default();
-        let shared = Arc::clone(&machine) as Arc<dyn Machine>;
+        let options = KeeperOptions {
+            snapshot_entries: self
+                .0
+                .options
+                .group
+                .snapshot_every
+                .saturating_mul(SNAPSHOT_RATIO),
+            databases: DatabasesOptions::default(),
+        };
+        let keeper = Arc::new(DataKeeper::new(
+            group,
+            self.0.groups.files_of(group),
+            options,
+            self.0.counters.clone(),
+            self.0.metrics.clone(),
+            Arc::clone(&self.0.fenced),
+        ));
+        let backend = Backend::Files(Arc::clone(&keeper) as Arc<dyn Keeper>);
         let running = self
             .0
             .groups
-            .start(group, shared, &self.0.options, begin)
+            .start(group, backend, &self.0.options.group, begin)
             .await?;
-        self.0.machines.write().insert(group, machine);
+        self.0.keepers.write().insert(group, keeper);
         Ok(running)
     }
 
     /// Stops a group here and deletes this node's copy.
     pub(crate) async fn remove(&self, group: GroupId) -> Result<(), StorageFault> {
-        self.0.machines.write().remove(&group);
+        self.0.keepers.write().remove(&group);
         self.0.groups.remove(group).await
     }
 
-    /// Reads a register, linearizably.
-    ///
-    /// # Errors
-    /// See [`DataError`].
-    pub async fn register(
-        &self,
-        group: GroupId,
-        key: &str,
-        deadline: Instant,
-    ) -> Result<Option<String>, DataError> {
-        self.check(group, key, "")?;
-        let key = key.to_owned();
-        match self.run(Ask::Get { group, key }, deadline).await? {
-            Done::Value(value) => Ok(value),
-            Done::Set => Err(DataError::Unknown(group)),
-        }
-    }
-
-    /// Sets a register when it is as expected.
-    ///
-    /// # Errors
-    /// See [`DataError`].
-    pub async fn set_register(
-        &self,
-        group: GroupId,
-        key: &str,
-        value: &str,
-        expect: Expect,
-        deadline: Instant,
-    ) -> Result<(), DataError> {
-        self.check(group, key, value)?;
-        let (key, value) = (key.to_owned(), value.to_owned());
-        let ask = Ask::Set {
-            group,
-            key,
-            value,
-            expect,
-        };
-        self.run(ask, deadline).await.map(drop)
-    }
-
-    fn check(&self, group: GroupId, key: &str, value: &str) -> Result<(), DataError> {
-        let groups = self.0.meta.topology().data_groups;
-        if group == GroupId::META || group.0 > groups {
-            return Err(DataError::NoGroup(group));
-        }
-        let limit = |what, limit, bytes: usize| match bytes > limit {
-            true => Err(DataError::Limit { what, limit }),
-            false => Ok(()),
-        };
-        limit("bytes of a key", KEY_MAX_BYTES, key.len())?;
-        limit("bytes of a value", VALUE_MAX_BYTES, value.len())
-    }
-
-    async fn run(&self, ask: Ask, deadline: Instant) -> Result<Done, DataError> {
-        if self.replica(ask.group()).is_none() {
-            return self.remote(&ask, deadline).await;
-        }
-        match self.local(&ask, deadline).await {
-            // Nothing was done: perhaps another replica reaches the leader.
-            Err(DataError::Unavailable(_)) if Instant::now() < deadline => {
-                self.remote(&ask, deadline).await
-            }
-            // This copy is gone or broken; others can be read all the same.
-            Err(DataError::Stopped { .. })
-                if matches!(ask, Ask::Get { .. }) && self.0.mesh.is_some() =>
-            {
-                self.remote(&ask, deadline).await
-            }
-            other => other,
-        }
-    }
-
-    /// The group and its registers, when this node is to hold a replica and the
+    /// The group and its state, when this node is to hold a replica and the
     /// group was formed. Before, its founder would be deciding alone.
-    fn replica(&self, group: GroupId) -> Option<(Group, Arc<Registers>)> {
+    fn replica(&self, group: GroupId) -> Option<Replica> {
         let topology = self.0.meta.topology();
         let placement = topology.groups.get(&group)?;
         if !placement.formed || !placement.replicas.contains(&self.0.node) {
             return None;
         }
         let running = self.0.groups.get(group)?;
-        let machine = self.0.machines.read().get(&group).cloned()?;
-        Some((running, machine))
+        let keeper = self.0.keepers.read().get(&group).cloned()?;
+        Some(Replica {
+            group: running,
+            keeper,
+        })
     }
 
-    async fn local(&self, ask: &Ask, deadline: Instant) -> Result<Done, DataError> {
-        let id = ask.group();
-        let Some((group, machine)) = self.replica(id) else {
-            return Err(DataError::Unavailable(id));
-        };
-        let stopped = |why: String| DataError::Stopped { group: id, why };
-        match ask.clone() {
-            Ask::Get { key, .. } => {
-                group.confirm(deadline).await.map_err(|fault| match fault {
-                    ReadFault::NoLeader => DataError::Unavailable(id),
-                    ReadFault::Stopped(why) => stopped(why),
-                })?;
-                Ok(Done::Value(machine.get(&key)))
-            }
-            Ask::Set {
-                key, value, expect, ..
-            } => {
-                let command = Command::Set { key, value, expect };
-                let command = command.encode().map_err(stopped)?;
-                let proposal = tokio::time::timeout_at(deadline.into(), group.propose(command));
-                let committed = proposal
-                    .await
-                    .map_err(|_| DataError::Unknown(id))?
-                    .map_err(|fault| match fault {
-                        ProposeFault::NoLeader => DataError::Unavailable(id),
-                        ProposeFault::Full => DataError::Full(id),
-                        ProposeFault::Stopped(why) => stopped(why),
-                        ProposeFault::Unknown(_) => DataError::Unknown(id),
-                        ProposeFault::TooLarge(_) => DataError::Limit {
-                            what: "bytes of a value",
-                            limit: VALUE_MAX_BYTES,
-                        },
-                    })?;
-                match Reply::decode(&committed.reply).map_err(stopped)? {
-                    Reply::Done => Ok(Done::Set),
-                    Reply::Differs(value) => Err(DataError::Differs(value)),
-                    Reply::Full => Err(too_many()),
-                    Reply::TooLong => Err(DataError::Limit {
-                        what: "bytes of a key or value",
-                        limit: VALUE_MAX_BYTES,
-                    }),
-                }
-            }
+    fn check_group(&self, group: GroupId) -> Result<(), DataError> {
+        let groups = self.0.meta.topology().data_groups;
+        match group == GroupId::META || group.0 > groups {
+            true => Err(DataError::NoGroup(group)),
+            false => Ok(()),
         }
     }
 }
 
-fn too_many() -> DataError {
-    DataError::Limit {
-        what: "registers of a group",
-        limit: REGISTERS_MAX,
+/// When a try on one of several replicas ends, so that another one has time left.
+fn share_of(deadline: Instant, tries: usize) -> Instant {
+    let now = Instant::now();
+    if tries <= 1 {
+        return deadline;
     }
+    now + deadline.saturating_duration_since(now) / 2
 }

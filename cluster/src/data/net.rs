@@ -1,125 +1,293 @@
-//! Registers over the mesh: a node without a replica asks one that has one.
+//! Data groups over the mesh: a node without a replica asks one that has one.
 
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use orama_proto::{GroupId, NodeId, record};
-use serde::{Deserialize, Serialize};
+use orama_proto::{GroupId, NodeId, limits};
+use serde_bytes::ByteBuf;
 
-use super::{DataError, DataGroups, Expect, Inner};
+use super::command::Command;
+use super::parcels::Source;
+use super::wire::{self, Ask, COMPARED_MAX, INLINE_MAX_BYTES, Told};
+use super::{DataError, DataGroups, Inner, registers, share_of};
 use crate::mesh::{BoxFuture, CallError, Declined, Handler, Incoming, Lane, Service};
 
-/// Version of [`Ask`] and [`Answer`].
-const WIRE_VERSION: u8 = 1;
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) enum Ask {
-    Get {
-        group: GroupId,
-        key: String,
-    },
-    Set {
-        group: GroupId,
-        key: String,
-        value: String,
-        expect: Expect,
-    },
-}
-
-impl Ask {
-    pub(super) fn group(&self) -> GroupId {
-        match self {
-            Self::Get { group, .. } | Self::Set { group, .. } => *group,
-        }
-    }
-    fn is_write(&self) -> bool {
-        matches!(self, Self::Set { .. })
-    }
-}
-
-/// An outcome on the wire. What leaves everything as it was and may succeed on
-/// another replica is declined instead.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-enum Answer {
-    Value(Option<String>),
-    Done,
-    Differs(Option<String>),
-    Registers,
-    Unknown,
-    Full,
-}
+/// A long answer is not fetched beyond this.
+const PARCEL_MAX_BYTES: usize = limits::SQL_RESULT_MAX_BYTES + (8 << 20);
+/// A piece that the peer does not take a call for is asked for again after so long.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Answers calls of [`Service::Data`].
-pub(super) struct Desk(pub(super) Weak<Inner>);
+struct Desk(Weak<Inner>);
+
+pub(super) fn serve(inner: &Arc<Inner>) {
+    if let Some(mesh) = &inner.mesh {
+        mesh.serve(Service::Data, Arc::new(Desk(Arc::downgrade(inner))));
+    }
+}
 
 impl Handler for Desk {
     fn call(&self, incoming: Incoming) -> BoxFuture<'static, Result<Bytes, Declined>> {
         let inner = self.0.upgrade();
         Box::pin(async move {
-            let declined = |why: &dyn std::fmt::Display| Declined(why.to_string());
-            let groups = DataGroups(inner.ok_or_else(|| declined(&"the node stops"))?);
-            let ask: Ask =
-                record::decode(WIRE_VERSION, &incoming.body).map_err(|e| declined(&e))?;
-            if groups.replica(ask.group()).is_none() {
-                return Err(declined(&"no replica here"));
+            let groups = DataGroups(inner.ok_or_else(|| Declined("the node stops".into()))?);
+            let ask = wire::ask(&incoming.body).map_err(Declined)?;
+            let (from, deadline) = (incoming.from, incoming.deadline);
+            let told = if ask.is_write() {
+                // It goes on when the caller is gone: half of it would be no outcome.
+                let (write, ask) = (groups.clone(), ask);
+                let work = async move { write.serve(ask, from, deadline).await };
+                let done = tokio::spawn(work).await;
+                match done.unwrap_or(Err(DataError::Unknown(GroupId::META))) {
+                    // It may have been proposed before.
+                    Err(DataError::Stopped { .. }) => Ok(Told::Unknown),
+                    other => other,
+                }
+            } else {
+                groups.serve(ask, from, deadline).await
+            };
+            let told = match told {
+                Ok(told) => told,
+                Err(DataError::Differs(value)) => Told::Differs(value),
+                Err(DataError::Limit { .. }) => Told::Registers,
+                Err(DataError::Unknown(_)) => Told::Unknown,
+                Err(DataError::Full(_)) => Told::Full,
+                Err(DataError::Stale(why)) => Told::Stale(why),
+                Err(DataError::Fenced(why)) => Told::Fenced(why),
+                Err(error) => return Err(Declined(error.to_string())),
+            };
+            let bytes = wire::encode(&told).map_err(Declined)?;
+            if bytes.len() <= INLINE_MAX_BYTES {
+                return Ok(bytes);
             }
-            // A write goes on when the caller is gone: half of it would be no outcome.
-            let deadline = incoming.deadline;
-            let write = ask.is_write();
-            let work = async move { groups.local(&ask, deadline).await };
-            let outcome = match tokio::spawn(work).await {
-                Ok(outcome) => outcome,
-                Err(_) if write => Err(DataError::Unknown(GroupId::META)),
-                Err(error) => return Err(declined(&error)),
-            };
-            let answer = match outcome {
-                Ok(Done::Value(value)) => Answer::Value(value),
-                Ok(Done::Set) => Answer::Done,
-                Err(DataError::Differs(value)) => Answer::Differs(value),
-                Err(DataError::Limit { .. }) => Answer::Registers,
-                Err(DataError::Unknown(_)) => Answer::Unknown,
-                Err(DataError::Full(_)) => Answer::Full,
-                // It may have been proposed before.
-                Err(DataError::Stopped { .. }) if write => Answer::Unknown,
-                Err(error) => return Err(declined(&error)),
-            };
-            let bytes = record::encode(WIRE_VERSION, &answer).map_err(|e| declined(&e))?;
-            Ok(Bytes::from(bytes))
+            let len = bytes.len() as u64;
+            match groups.0.parcels.put(Source::Memory(bytes), from) {
+                Some(token) => wire::encode(&Told::Parcel { token, bytes: len }).map_err(Declined),
+                // What it did is done; only its answer is lost.
+                None if matches!(told, Told::Written { .. }) => {
+                    wire::encode(&Told::Unknown).map_err(Declined)
+                }
+                None => Err(Declined("too many long answers wait to be fetched".into())),
+            }
         })
     }
 }
 
-/// What was asked for.
-#[derive(Debug)]
-pub(super) enum Done {
-    Value(Option<String>),
-    Set,
-}
-
 impl DataGroups {
-    /// Asks one replica after the other, until one answers. A write that may
-    /// have been handled is not sent again.
-    pub(super) async fn remote(&self, ask: &Ask, deadline: Instant) -> Result<Done, DataError> {
-        let group = ask.group();
-        let Some(mesh) = &self.0.mesh else {
-            return Err(DataError::Unavailable(group));
-        };
-        let body = record::encode(WIRE_VERSION, ask).map_err(|e| DataError::Stopped {
-            group,
-            why: e.to_string(),
-        })?;
-        let body = Bytes::from(body);
-        for node in self.others_with(group) {
-            let answer = mesh
-                .call(node, Lane::Calls, Service::Data, body.clone(), deadline)
-                .await;
-            match answer {
-                Ok(bytes) => return outcome(&bytes, group, node),
-                Err(error) if error.maybe_handled() && ask.is_write() => {
-                    return Err(DataError::Unknown(group));
+    async fn serve(&self, ask: Ask, from: NodeId, deadline: Instant) -> Result<Told, DataError> {
+        match ask {
+            Ask::Get { group, key } => {
+                let value = self.register_here(group, &key, deadline).await;
+                value.unwrap_or(Err(no_replica(group))).map(Told::Value)
+            }
+            Ask::Set {
+                group,
+                key,
+                value,
+                expect,
+            } => {
+                let command = Command::Register { key, value, expect };
+                let set = self.set_here(group, &command, deadline).await;
+                set.unwrap_or(Err(no_replica(group))).map(|()| Told::Done)
+            }
+            Ask::Execute { group, transaction } => {
+                let written = self.execute_here(group, &transaction, deadline).await;
+                let written = written.unwrap_or(Err(no_replica(group)))?;
+                Ok(Told::Written {
+                    index: written.index,
+                    outcome: written.outcome,
+                })
+            }
+            Ask::Query {
+                group,
+                database,
+                queries,
+                read,
+            } => {
+                let replica = self.replica(group).ok_or_else(|| no_replica(group))?;
+                let rows = self.query_here(group, &replica, &database, &queries, read, deadline);
+                rows.await.map(Told::Rows)
+            }
+            Ask::Databases { group } => {
+                let databases = self.databases_here(group).await;
+                databases
+                    .ok_or_else(|| no_replica(group))
+                    .map(Told::Databases)
+            }
+            Ask::Hashes { group, of } => {
+                if of.len() > COMPARED_MAX {
+                    return Err(no_replica(group));
                 }
-                Err(CallError::Deadline(_)) => return Err(DataError::Unavailable(group)),
+                self.hashes_here(group, of)
+                    .await
+                    .ok_or_else(|| no_replica(group))
+                    .map(Told::Hashes)
+            }
+            Ask::Sound { group } => {
+                let replica = self.replica(group).ok_or_else(|| no_replica(group))?;
+                Ok(Told::Sound(replica.keeper.fenced_count() == 0))
+            }
+            Ask::Copy {
+                group,
+                database,
+                copy_for,
+            } => {
+                self.copy_for(group, &database, copy_for, from, deadline)
+                    .await
+            }
+            Ask::Piece { token, offset } => {
+                let gone = || DataError::Unavailable(GroupId::META);
+                let source = self.0.parcels.get(token, from).ok_or_else(gone)?;
+                let piece = tokio::task::spawn_blocking(move || source.piece(offset));
+                match piece.await {
+                    Ok(Ok(piece)) => Ok(Told::Piece(ByteBuf::from(piece.to_vec()))),
+                    _ => Err(gone()),
+                }
+            }
+            Ask::Release { token } => {
+                self.0.parcels.release(token, from);
+                Ok(Told::Done)
+            }
+        }
+    }
+
+    /// Asks a node; a long answer is fetched.
+    pub(super) async fn ask_node(
+        &self,
+        node: NodeId,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<Told, CallError> {
+        let Some(mesh) = &self.0.mesh else {
+            return Err(CallError::NotSent(node));
+        };
+        let call = mesh.call(node, Lane::Calls, Service::Data, body, deadline);
+        match self.read(node, &call.await?)? {
+            Told::Parcel { token, bytes } => {
+                let fetched = self.fetch(node, token, bytes, deadline).await;
+                self.release(node, token).await;
+                self.read(node, &fetched?)
+            }
+            told => Ok(told),
+        }
+    }
+
+    fn read(&self, node: NodeId, bytes: &[u8]) -> Result<Told, CallError> {
+        wire::told(bytes).map_err(|error| {
+            tracing::warn!(%node, error, "an answer that is not understood");
+            CallError::Lost(node)
+        })
+    }
+
+    async fn fetch(
+        &self,
+        node: NodeId,
+        token: u128,
+        bytes: u64,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, CallError> {
+        let mut whole = Vec::new();
+        while (whole.len() as u64) < bytes {
+            let offset = whole.len() as u64;
+            let piece = self.piece(node, token, offset, deadline).await?;
+            if piece.is_empty() || whole.len() + piece.len() > PARCEL_MAX_BYTES {
+                return Err(CallError::Lost(node));
+            }
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole)
+    }
+
+    /// Fetches a piece of a parcel; nothing at its end.
+    pub(super) async fn piece(
+        &self,
+        node: NodeId,
+        token: u128,
+        offset: u64,
+        deadline: Instant,
+    ) -> Result<Bytes, CallError> {
+        let lost = |_| CallError::Lost(node);
+        let mesh = self.0.mesh.as_ref().ok_or(CallError::NotSent(node))?;
+        let body = wire::encode(&Ask::Piece { token, offset }).map_err(lost)?;
+        loop {
+            let call = mesh.call(node, Lane::Bulk, Service::Data, body.clone(), deadline);
+            match call.await {
+                Ok(bytes) => {
+                    return match self.read(node, &bytes)? {
+                        Told::Piece(piece) => Ok(piece.into_vec().into()),
+                        _ => Err(CallError::Lost(node)),
+                    };
+                }
+                // The lane is shared with snapshots and blobs.
+                Err(CallError::Busy(_)) if Instant::now() + BUSY_PAUSE < deadline => {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(super) async fn release(&self, node: NodeId, token: u128) {
+        let (Some(mesh), Ok(body)) = (&self.0.mesh, wire::encode(&Ask::Release { token })) else {
+            return;
+        };
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let call = mesh.call(node, Lane::Calls, Service::Data, body, deadline);
+        if let Err(error) = call.await {
+            tracing::debug!(%node, %error, "a parcel was not released");
+        }
+    }
+
+    /// How many replicas there are to try, this node's included.
+    pub(super) fn tries(&self) -> usize {
+        if self.0.mesh.is_some() { 2 } else { 1 }
+    }
+
+    /// Asks one replica after the other, until one answers. `fallback` is what is wrong
+    /// when none can be reached.
+    pub(super) async fn ask_read(
+        &self,
+        group: GroupId,
+        ask: &Ask,
+        deadline: Instant,
+        fallback: DataError,
+    ) -> Result<(Told, NodeId), DataError> {
+        let body = wire::encode(ask).map_err(|why| DataError::Stopped { group, why })?;
+        let mut failed = fallback;
+        let nodes = self.others_with(group);
+        let count = nodes.len();
+        for (n, node) in nodes.into_iter().enumerate() {
+            let until = share_of(deadline, count - n);
+            match self.ask_node(node, body.clone(), until).await {
+                Ok(Told::Stale(why)) => failed = DataError::Stale(why),
+                Ok(Told::Fenced(why)) => failed = DataError::Fenced(why),
+                Ok(Told::Full) => failed = DataError::Full(group),
+                Ok(Told::Unknown) => {}
+                Ok(told) => return Ok((told, node)),
+                Err(error) => {
+                    tracing::debug!(%group, %node, %error, "asking another replica");
+                }
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+        Err(failed)
+    }
+
+    /// The same for a write: one that may have been handled is not sent again.
+    pub(super) async fn ask_write(
+        &self,
+        group: GroupId,
+        ask: &Ask,
+        deadline: Instant,
+    ) -> Result<Told, DataError> {
+        let body = wire::encode(ask).map_err(|why| DataError::Stopped { group, why })?;
+        for node in self.others_with(group) {
+            match self.ask_node(node, body.clone(), deadline).await {
+                Ok(told) => return outcome(told, group),
+                Err(error) if error.maybe_handled() => return Err(DataError::Unknown(group)),
                 Err(error) => {
                     tracing::debug!(%group, %node, %error, "asking another replica");
                 }
@@ -130,40 +298,33 @@ impl DataGroups {
 
     /// Linked nodes that are to hold a replica; where one begins differs from
     /// call to call, so that no replica gets all the questions.
-    fn others_with(&self, group: GroupId) -> Vec<NodeId> {
+    pub(super) fn others_with(&self, group: GroupId) -> Vec<NodeId> {
         let topology = self.0.meta.topology();
         let replicas = topology.groups.get(&group).map(|p| p.replicas.clone());
         let mut nodes = replicas.unwrap_or_default();
         nodes.retain(|n| *n != self.0.node && self.0.mesh.as_ref().is_some_and(|m| m.linked(*n)));
         if !nodes.is_empty() {
-            let turn = self
-                .0
-                .turn
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let at = turn % nodes.len();
+            let turn = &self.0.turn;
+            let at = turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % nodes.len();
             nodes.rotate_left(at);
         }
         nodes
     }
-
-    pub(super) fn serve(inner: &Arc<Inner>) {
-        if let Some(mesh) = &inner.mesh {
-            mesh.serve(Service::Data, Arc::new(Desk(Arc::downgrade(inner))));
-        }
-    }
 }
 
-fn outcome(bytes: &[u8], group: GroupId, node: NodeId) -> Result<Done, DataError> {
-    let answer: Answer = record::decode(WIRE_VERSION, bytes).map_err(|error| {
-        tracing::warn!(%group, %node, %error, "an answer that is not understood");
-        DataError::Unknown(group)
-    })?;
-    match answer {
-        Answer::Value(value) => Ok(Done::Value(value)),
-        Answer::Done => Ok(Done::Set),
-        Answer::Differs(value) => Err(DataError::Differs(value)),
-        Answer::Registers => Err(super::too_many()),
-        Answer::Unknown => Err(DataError::Unknown(group)),
-        Answer::Full => Err(DataError::Full(group)),
+fn no_replica(group: GroupId) -> DataError {
+    DataError::Unavailable(group)
+}
+
+/// What a write's answer says.
+fn outcome(told: Told, group: GroupId) -> Result<Told, DataError> {
+    match told {
+        Told::Done | Told::Written { .. } => Ok(told),
+        Told::Differs(value) => Err(DataError::Differs(value)),
+        Told::Registers => Err(registers::too_many()),
+        Told::Full => Err(DataError::Full(group)),
+        // Before it was proposed: nothing was done.
+        Told::Fenced(_) | Told::Stale(_) => Err(DataError::Unavailable(group)),
+        _ => Err(DataError::Unknown(group)),
     }
 }

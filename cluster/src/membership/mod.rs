@@ -23,7 +23,7 @@ mod seeker;
 mod start;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wire;
 
 use std::sync::Arc;

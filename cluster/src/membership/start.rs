@@ -1,6 +1,7 @@
 //! From a data directory to a member: alone, as a member that comes back, as
 //! one that joins, or as the one that begins the cluster.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use super::{Cluster, ClusterError, ClusterOptions, LinkOptions};
 use super::{controller, join, links, replicas};
 use crate::DataDir;
 use crate::consensus::{self, Begin, GroupOptions, Groups, OpenFault, Paths, StorageFault};
-use crate::data::DataGroups;
+use crate::data::{DataGroups, DataOptions};
 use crate::mesh::{Mesh, MeshError, MeshOptions, NodeKey, Service};
 use crate::meta::{ConfirmError, MetaMachine, MetaStore};
 
@@ -72,6 +73,8 @@ struct Opened {
     groups: Groups,
     mesh: Option<Mesh>,
     metrics: Metrics,
+    databases: PathBuf,
+    registry: prometheus::Registry,
 }
 
 impl Opened {
@@ -82,6 +85,7 @@ impl Opened {
         };
         let machine = Arc::<MetaMachine>::default();
         let shared = Arc::clone(&machine) as Arc<dyn consensus::Machine>;
+        let shared = consensus::Backend::Pairs(shared);
         let group = self
             .groups
             .start(GroupId::META, shared, &group_options, begin)
@@ -93,8 +97,10 @@ impl Opened {
             self.groups.clone(),
             meta.clone(),
             self.mesh.clone(),
-            group_options,
-        );
+            DataOptions::new(self.databases, group_options),
+            &self.registry,
+        )
+        .map_err(|e| ClusterError::Mesh(MeshError::Metrics(e)))?;
         Ok(Core::new(
             self.node,
             self.options,
@@ -127,6 +133,7 @@ pub(super) async fn start(
             log: dir.raft_log(),
             state: dir.state(),
             snapshots: dir.snapshots(),
+            databases: dir.databases(),
         },
         node: dir.node_id(),
         key: options.links.is_some().then(|| dir.key().clone()),
@@ -181,6 +188,8 @@ pub(super) async fn start_in(
         mesh: mesh.clone(),
         metrics,
         options: options.clone(),
+        databases: paths.databases.clone(),
+        registry: registry.clone(),
     };
     let started = match (mesh.clone(), options.links) {
         (Some(mesh), Some(links)) => linked(opened, mesh, links).await,

@@ -18,8 +18,8 @@ use super::machine::{MetaMachine, read_reply};
 use super::{ConfirmError, MetaOptions, NamespaceEntry, OpenError, ProposeError, name_of};
 use crate::DataDir;
 use crate::consensus::{
-    Begin, ENTRY_MAX_BYTES, Group, GroupOptions, Groups, Machine, Metrics, OpenFault, Paths,
-    ProposeFault, ReadFault,
+    Backend, Begin, ENTRY_MAX_BYTES, Group, GroupOptions, Groups, Machine, Metrics, OpenFault,
+    Paths, ProposeFault, ReadFault,
 };
 
 /// Handle of the metadata group. Cheap to clone. Reads never leave local
@@ -47,6 +47,7 @@ impl MetaStore {
             log: dir.raft_log(),
             state: dir.state(),
             snapshots: dir.snapshots(),
+            databases: dir.databases(),
         };
         Self::open_paths(&paths, dir.node_id(), &options, registry).await
     }
@@ -64,7 +65,7 @@ impl MetaStore {
             snapshot_every: options.snapshot_every,
             ready_within: options.ready_within,
         };
-        let shared: Arc<dyn Machine> = Arc::clone(&machine) as Arc<dyn Machine>;
+        let shared = Backend::Pairs(Arc::clone(&machine) as Arc<dyn Machine>);
         let groups = Groups::open(paths, node, None, metrics)
             .await
             .map_err(|fault| OpenError::Storage(fault.to_string()))?;

@@ -111,7 +111,7 @@ impl GroupLog {
     /// Entries with `from <= index < to`, at most `bytes` of them but one at
     /// least, and the index after the last one that was looked at. Blocks when
     /// they are not in memory.
-    fn read(
+    pub(crate) fn read(
         &self,
         from: u64,
         to: u64,

@@ -26,10 +26,11 @@ pub(super) const QUEUE: usize = 1024;
 const BATCH_BYTES: usize = 8 << 20;
 
 /// With several writers about, a commit waits so long for more of them: a sync, and the
-/// messages that follow from it, then serve more entries. Commit marks count as company
-/// too, so a lone writer with peers waits as well.
+/// messages that follow from it, then serve more entries.
 const LINGER: Duration = Duration::from_micros(250);
-/// Operations per commit, on average, from which on there are several writers about.
+/// Entries and marks that somebody waits for, per commit on average, from which on there
+/// are several writers about. Commit marks, for which nobody waits, are no company: a lone
+/// writer with peers would wait for them at every write.
 const COMPANY: f64 = 1.5;
 
 /// Who is told about the end of an operation.
@@ -44,6 +45,20 @@ pub(super) enum Done {
     Reply(oneshot::Sender<io::Result<()>>),
     /// Nobody: it may wait for the next commit that somebody needs.
     Lazy,
+}
+
+impl Done {
+    /// How many somebody waits for: openraft gathers entries that come at one moment in
+    /// one append, so they are counted, not their operations.
+    fn awaited(&self, op: &Op) -> u64 {
+        match (self, op) {
+            (Self::Lazy, _) => 0,
+            (Self::Appended { last, .. }, Op::Append { first, .. }) => {
+                last.saturating_sub(*first).saturating_add(1)
+            }
+            _ => 1,
+        }
+    }
 }
 
 /// An operation in the queue.
@@ -81,16 +96,16 @@ struct Writer {
     broken: Option<io::Error>,
     ops: Vec<Op>,
     waiting: Vec<Done>,
-    /// Whether somebody waits for what is gathered.
-    urgent: bool,
-    /// Operations per commit, the last few counting most.
+    /// How much of what is gathered somebody waits for.
+    awaited: u64,
+    /// The same per commit, the last few counting most.
     usual: f64,
 }
 
 impl Writer {
     fn gather(&mut self, op: Op, done: Done) -> usize {
         let bytes = op.size();
-        self.urgent |= !matches!(done, Done::Lazy);
+        self.awaited += done.awaited(&op);
         self.ops.push(op);
         self.waiting.push(done);
         bytes
@@ -118,9 +133,9 @@ impl Writer {
             self.halt.set_io(error);
             self.broken = Some(copy(error));
         }
-        self.usual += (self.ops.len() as f64 - self.usual) / 8.0;
+        self.usual += (self.awaited as f64 - self.usual) / 8.0;
         self.ops.clear();
-        self.urgent = false;
+        self.awaited = 0;
         for done in self.waiting.drain(..) {
             let result = result.as_ref().copied().map_err(copy);
             match done {
@@ -164,7 +179,7 @@ impl Writer {
                 }
             }
             // Lazy marks alone are worth no sync, as long as they are few.
-            if self.urgent || self.ops.len() >= QUEUE {
+            if self.awaited > 0 || self.ops.len() >= QUEUE {
                 drop(self.commit());
             }
         }
@@ -197,11 +212,42 @@ pub(super) fn start(
         broken: None,
         ops: Vec::new(),
         waiting: Vec::new(),
-        urgent: false,
+        awaited: 0,
         usual: 1.0,
     };
     std::thread::Builder::new()
         .name("raft-log".into())
         .spawn(move || writer.run(queue))?;
     Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consensus::types::Position;
+    use orama_proto::GroupId;
+
+    #[test]
+    fn only_what_somebody_waits_for_is_company() {
+        let group = GroupId(1);
+        let at = Position {
+            term: 1,
+            leader: 1,
+            index: 7,
+        };
+        assert_eq!(Done::Lazy.awaited(&Op::Committed { group, at }), 0);
+        let (reply, _answer) = oneshot::channel();
+        assert_eq!(Done::Reply(reply).awaited(&Op::Erase { group }), 1);
+        let append = Op::Append {
+            group,
+            first: 5,
+            records: Vec::new(),
+        };
+        let done = Done::Appended {
+            callback: IOFlushed::noop(),
+            tail: Arc::default(),
+            last: 7,
+        };
+        assert_eq!(done.awaited(&append), 3);
+    }
 }

@@ -31,7 +31,7 @@ async fn start(name: &str, begin: Begin) -> Meshed {
         .unwrap();
     let registers = Arc::<Registers>::default();
     let group = groups
-        .start(GROUP, registers.clone(), &options_of_tests(), begin)
+        .start(GROUP, pairs(&registers), &options_of_tests(), begin)
         .await
         .unwrap();
     Meshed {

@@ -2,6 +2,8 @@
 //! are cut and lossy at will.
 
 mod faults;
+mod folder;
+mod keepers;
 mod mesh;
 mod net;
 mod replicas;
@@ -18,6 +20,7 @@ use tempfile::TempDir;
 use self::net::{Net, Port};
 use super::group::{Committed, Group, GroupOptions, ProposeFault};
 use super::groups::{Begin, Groups};
+use super::keeper::Backend;
 use super::link::Link;
 use super::machine::{Applied, Machine};
 use super::metrics::Metrics;
@@ -58,6 +61,10 @@ impl Machine for Registers {
     }
 }
 
+fn pairs(registers: &Arc<Registers>) -> Backend {
+    Backend::Pairs(Arc::clone(registers) as Arc<dyn Machine>)
+}
+
 fn options(snapshot_every: u64) -> GroupOptions {
     GroupOptions {
         snapshot_every,
@@ -90,6 +97,7 @@ impl Node {
             log: dir.path().join("raft").join("log"),
             state: dir.path().join("state"),
             snapshots: dir.path().join("snapshots"),
+            databases: dir.path().join("databases"),
         }
     }
 
@@ -111,7 +119,7 @@ impl Node {
         net.join(id, groups.handlers());
         let registers = Arc::<Registers>::default();
         let group = groups
-            .start(GROUP, registers.clone(), &options(every), begin)
+            .start(GROUP, pairs(&registers), &options(every), begin)
             .await
             .unwrap();
         Self {

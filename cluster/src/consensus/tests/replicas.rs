@@ -131,7 +131,7 @@ async fn a_group_of_one_confirms_without_asking_and_several_share_a_node() {
         let registers = Arc::<Registers>::default();
         let group = node
             .groups
-            .start(GroupId(id), registers.clone(), &options(100), Begin::Found)
+            .start(GroupId(id), pairs(&registers), &options(100), Begin::Found)
             .await
             .unwrap();
         group.propose(set("a", &id.to_string())).await.unwrap();
@@ -157,7 +157,7 @@ async fn a_group_of_one_confirms_without_asking_and_several_share_a_node() {
     for (id, value) in [(8, Some("8")), (9, None)] {
         let registers = Arc::<Registers>::default();
         groups
-            .start(GroupId(id), registers.clone(), &options(100), Begin::Found)
+            .start(GroupId(id), pairs(&registers), &options(100), Begin::Found)
             .await
             .unwrap();
         assert_eq!(registers.get("a").as_deref(), value.map(str::as_bytes));

@@ -16,8 +16,8 @@ use crate::data::Expect;
 use crate::mesh::{ClusterSecrets, NodeKey};
 
 /// A disk and a name.
-struct Site {
-    dir: TempDir,
+pub(crate) struct Site {
+    pub(crate) dir: TempDir,
     key: NodeKey,
     name: String,
     port: u16,
@@ -28,16 +28,16 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-fn rid() -> RequestId {
+pub(crate) fn rid() -> RequestId {
     RequestId::from("test")
 }
 
-fn soon(secs: u64) -> Instant {
+pub(crate) fn soon(secs: u64) -> Instant {
     Instant::now() + Duration::from_secs(secs)
 }
 
 impl Site {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
             key: NodeKey::generate().unwrap(),
@@ -45,13 +45,13 @@ impl Site {
             port: free_port(),
         }
     }
-    fn id(&self) -> NodeId {
+    pub(crate) fn id(&self) -> NodeId {
         self.key.node_id()
     }
     fn address(&self) -> String {
         format!("/ip4/127.0.0.1/tcp/{}", self.port)
     }
-    fn options(&self, join: &[&Site], expect: u32) -> ClusterOptions {
+    pub(crate) fn options(&self, join: &[&Site], expect: u32) -> ClusterOptions {
         let join = join.iter().map(|s| s.address().parse().unwrap());
         ClusterOptions {
             name: self.name.clone(),
@@ -66,13 +66,14 @@ impl Site {
             ..ClusterOptions::default()
         }
     }
-    async fn start(&self, options: ClusterOptions) -> Result<Cluster, ClusterError> {
+    pub(crate) async fn start(&self, options: ClusterOptions) -> Result<Cluster, ClusterError> {
         let at = self.dir.path();
         let home = Home {
             paths: Paths {
                 log: at.join("raft").join("log"),
                 state: at.join("state"),
                 snapshots: at.join("snapshots"),
+                databases: at.join("databases"),
             },
             node: self.id(),
             key: Some(self.key.clone()),
@@ -86,13 +87,13 @@ impl Site {
             .await
             .unwrap_or_else(|_| panic!("{} does not start", self.name))
     }
-    async fn join(&self, seeds: &[&Site]) -> Cluster {
+    pub(crate) async fn join(&self, seeds: &[&Site]) -> Cluster {
         self.start(self.options(seeds, 0)).await.unwrap()
     }
 }
 
 /// Three nodes that form a cluster.
-async fn three() -> (Vec<Site>, Vec<Cluster>) {
+pub(crate) async fn three() -> (Vec<Site>, Vec<Cluster>) {
     let sites: Vec<Site> = ["a", "b", "c"].map(Site::new).into();
     let starts = sites.iter().map(|s| {
         let others: Vec<&Site> = sites.iter().filter(|o| o.name != s.name).collect();
@@ -104,14 +105,14 @@ async fn three() -> (Vec<Site>, Vec<Cluster>) {
 }
 
 /// What a killed process does: nothing is handed over, the links are just gone.
-async fn kill(node: Cluster) {
+pub(crate) async fn kill(node: Cluster) {
     node.core.stop.send_replace(true);
     node.mesh().unwrap().shutdown().await;
     node.core.stop_tasks().await;
     node.core.groups.shutdown().await;
 }
 
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = soon(40);
     while !done() {
         assert!(Instant::now() < deadline, "{what}");
@@ -124,7 +125,7 @@ fn voters_are(node: &Cluster, wanted: usize) -> bool {
 }
 
 /// Every data group has so many replicas, all of them voters.
-async fn settled(node: &Cluster, replicas: usize) {
+pub(crate) async fn settled(node: &Cluster, replicas: usize) {
     let deadline = soon(40);
     loop {
         let status = node.status(soon(2)).await;
@@ -173,6 +174,6 @@ async fn registers_agree(nodes: &[&Cluster], value: &str) {
     }
 }
 
-async fn stop(nodes: Vec<Cluster>) {
+pub(crate) async fn stop(nodes: Vec<Cluster>) {
     futures::future::join_all(nodes.iter().map(Cluster::shutdown)).await;
 }

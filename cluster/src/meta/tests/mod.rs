@@ -84,6 +84,7 @@ fn paths(dir: &Path) -> Paths {
         log: dir.join("raft").join("log"),
         state: dir.join("state"),
         snapshots: dir.join("snapshots"),
+        databases: dir.join("databases"),
     }
 }
 

@@ -1,0 +1,235 @@
+//! Rebuilds databases that are fenced: from this node's last copy where the others agree
+//! with it, else from another replica's; then the log adds what the copy lacks.
+//!
+//! One at a time on a node, tried again with growing pauses until it works.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use orama_proto::sql::DatabaseId;
+use orama_proto::{GroupId, NodeId};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::compare::{Verdict, judge};
+use super::copies::TempCopy;
+use super::keeper::DataKeeper;
+use super::wire::{self, Ask, Copied, CopyFor, Told};
+use super::{DataGroups, Inner, rebuild};
+
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// A database that could not be rebuilt is tried again after so long, twice as long each time.
+const PAUSE_FIRST: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Another replica has so long to make a copy.
+const COPY_WITHIN: Duration = Duration::from_secs(60);
+/// Fetching a copy may take so long.
+const FETCH_WITHIN: Duration = Duration::from_secs(1800);
+/// One piece of it.
+const PIECE_WITHIN: Duration = Duration::from_secs(20);
+
+/// When a database is tried again.
+struct Again {
+    at: Instant,
+    pause: Duration,
+}
+
+/// Runs as long as the node.
+pub(super) async fn run(inner: Weak<Inner>) {
+    let mut again: BTreeMap<(GroupId, DatabaseId), Again> = BTreeMap::new();
+    let Some(told) = inner.upgrade().map(|inner| Arc::clone(&inner.fenced)) else {
+        return;
+    };
+    loop {
+        let next = again.values().map(|a| a.at).min();
+        let look = Instant::now() + LOOK_EVERY;
+        let until = next.map_or(look, |at| at.min(look));
+        tokio::select! {
+            () = told.notified() => {}
+            () = tokio::time::sleep_until(until.into()) => {}
+        }
+        let Some(inner) = inner.upgrade() else { return };
+        let groups = DataGroups(inner);
+        let fenced = groups.fenced_here().await;
+        again.retain(|key, _| fenced.iter().any(|(g, id)| (g, id) == (&key.0, &key.1)));
+        for key in fenced {
+            if again.get(&key).is_some_and(|a| a.at > Instant::now()) {
+                continue;
+            }
+            let (group, id) = &key;
+            match groups.repair(*group, id).await {
+                Ok(from) => {
+                    groups.0.metrics.rebuilt(from);
+                    tracing::warn!(%group, database = %id, from, "a database was rebuilt");
+                    again.remove(&key);
+                }
+                Err(why) => {
+                    let pause = again
+                        .get(&key)
+                        .map_or(PAUSE_FIRST, |a| (a.pause * 2).min(PAUSE_MAX));
+                    tracing::warn!(%group, database = %id, why, ?pause, "a database cannot be rebuilt yet");
+                    groups.0.metrics.rebuilt("failed");
+                    let at = Instant::now() + pause;
+                    again.insert(key, Again { at, pause });
+                }
+            }
+        }
+    }
+}
+
+impl DataGroups {
+    async fn fenced_here(&self) -> Vec<(GroupId, DatabaseId)> {
+        let keepers: Vec<Arc<DataKeeper>> = self.0.keepers.read().values().cloned().collect();
+        let fenced = tokio::task::spawn_blocking(move || {
+            let all = keepers.iter().flat_map(|keeper| {
+                let fenced = keeper.all_fenced().into_iter();
+                fenced.map(|(id, _)| (keeper.group, id))
+            });
+            all.collect::<Vec<_>>()
+        });
+        let fenced = fenced.await.unwrap_or_default();
+        let count = i64::try_from(fenced.len()).unwrap_or(i64::MAX);
+        self.0.metrics.fenced.set(count);
+        fenced
+    }
+
+    /// Answers where the copy came from.
+    async fn repair(&self, group: GroupId, id: &DatabaseId) -> Result<&'static str, String> {
+        let replica = self.replica(group).ok_or("there is no replica here")?;
+        let keeper = replica.keeper;
+        let topology = self.0.meta.topology();
+        let replicas = topology.groups.get(&group).map_or(0, |p| p.replicas.len());
+        if replicas <= 1 || self.others_agree_with_saved(&keeper, group, id).await {
+            locally(keeper, id.clone()).await?;
+            return Ok("local");
+        }
+        let applied = replica.group.applied_index();
+        let mut nodes = self.others_with(group);
+        let leader = replica.group.view().leader;
+        nodes.sort_by_key(|n| Some(*n) != leader);
+        let mut failed = String::from("no other replica can be reached");
+        for node in nodes {
+            match self.repair_from(&keeper, node, group, id, applied).await {
+                Ok(()) => return Ok("replica"),
+                Err(why) => failed = why,
+            }
+        }
+        Err(failed)
+    }
+
+    /// Whether this node's last copy is what a majority has, as far as they know.
+    async fn others_agree_with_saved(
+        &self,
+        keeper: &Arc<DataKeeper>,
+        group: GroupId,
+        id: &DatabaseId,
+    ) -> bool {
+        let (keeper, wanted) = (Arc::clone(keeper), id.clone());
+        let saved = tokio::task::spawn_blocking(move || {
+            let newest = keeper.saved().into_iter().next()?;
+            let saved = keeper.databases()?.saved(&newest.pairs, &wanted).ok()?;
+            saved.map(|backup| backup.mark)
+        });
+        let Ok(Some(mark)) = saved.await else {
+            return false;
+        };
+        let of = vec![(id.clone(), mark.applied)];
+        let answers = self.hashes_of_others(group, of).await;
+        let others: Vec<_> = answers
+            .iter()
+            .map(|(_, hashes)| hashes.first().copied().flatten())
+            .collect();
+        let known = others.iter().any(|hash| *hash == Some(mark.hash));
+        known && judge(mark.hash, &others, None) == Verdict::Right
+    }
+
+    async fn repair_from(
+        &self,
+        keeper: &Arc<DataKeeper>,
+        node: NodeId,
+        group: GroupId,
+        id: &DatabaseId,
+        applied: u64,
+    ) -> Result<(), String> {
+        let body = wire::encode(&Ask::Copy {
+            group,
+            database: id.clone(),
+            copy_for: CopyFor::Replica(applied),
+        })?;
+        let deadline = Instant::now() + COPY_WITHIN;
+        let told = self.ask_node(node, body, deadline).await;
+        let (copy, at) = match told.map_err(|e| e.to_string())? {
+            Told::NoDatabase { at } => (None, at),
+            Told::Copied(copied) => {
+                let fetched = self.fetch_copy(node, &copied).await;
+                self.release(node, copied.token).await;
+                (Some(fetched?), copied.at)
+            }
+            Told::Fenced(why) => return Err(format!("node {node} has none either: {why}")),
+            _ => return Err(format!("node {node} has no copy to give")),
+        };
+        let (keeper, id) = (Arc::clone(keeper), id.clone());
+        let placed = tokio::task::spawn_blocking(move || {
+            let databases = keeper.databases().ok_or("the databases are closed")?;
+            // Nothing is applied meanwhile.
+            let progress = keeper.progress().lock();
+            let path = copy.as_ref().map(TempCopy::path);
+            rebuild::place(&keeper, &databases, &id, path, at, progress.index())
+                .map_err(|e| e.to_string())?;
+            keeper.mended(&id);
+            Ok(())
+        });
+        placed.await.unwrap_or_else(|e| Err(e.to_string()))
+    }
+
+    /// Fetches a copy into a file and checks it.
+    async fn fetch_copy(&self, node: NodeId, copied: &Copied) -> Result<TempCopy, String> {
+        if !self.0.copies.has_room(copied.bytes) {
+            return Err("the disk has no room for a copy".into());
+        }
+        let (end, groups) = (Instant::now() + FETCH_WITHIN, self.clone());
+        let made = tokio::task::spawn_blocking(move || {
+            let copy = groups.0.copies.place(None)?;
+            let file = std::fs::File::create(copy.path())?;
+            Ok::<_, io::Error>((copy, file))
+        });
+        let made = made.await.map_err(|e| e.to_string())?;
+        let (copy, mut file) = made.map_err(|e| e.to_string())?;
+        let (mut offset, mut sum) = (0, Xxh3::new());
+        while offset < copied.bytes {
+            if Instant::now() > end {
+                return Err(format!("{offset} bytes were fetched in {FETCH_WITHIN:?}"));
+            }
+            let deadline = Instant::now() + PIECE_WITHIN;
+            let piece = self.piece(node, copied.token, offset, deadline).await;
+            let piece = piece.map_err(|e| e.to_string())?;
+            if piece.is_empty() || piece.len() as u64 > copied.bytes - offset {
+                return Err(format!("node {node} sent another copy than it announced"));
+            }
+            offset += piece.len() as u64;
+            let written = tokio::task::spawn_blocking(move || {
+                sum.update(&piece);
+                file.write_all(&piece).map(|()| (file, sum))
+            });
+            let written = written.await.map_err(|e| e.to_string())?;
+            (file, sum) = written.map_err(|e| e.to_string())?;
+        }
+        match sum.digest128() == copied.sum {
+            true => Ok(copy),
+            false => Err(format!("the copy of node {node} arrived damaged")),
+        }
+    }
+}
+
+async fn locally(keeper: Arc<DataKeeper>, id: DatabaseId) -> Result<(), String> {
+    let placed = tokio::task::spawn_blocking(move || {
+        let databases = keeper.databases().ok_or("the databases are closed")?;
+        let progress = keeper.progress().lock();
+        rebuild::locally(&keeper, &databases, &id, progress.index()).map_err(|e| e.to_string())?;
+        keeper.mended(&id);
+        Ok(())
+    });
+    placed.await.unwrap_or_else(|e| Err(e.to_string()))
+}
