@@ -7,6 +7,7 @@ mod config;
 mod gateway;
 mod logging;
 mod metrics;
+mod statement;
 
 use std::process::ExitCode;
 

@@ -378,6 +378,23 @@ pub struct ClusterGroup {
     pub learners: Vec<String>,
 }
 
+/// Answer of `POST /v1/admin/cluster/nodes/{node}/leave`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct LeaveResponse {
+    /// For people.
+    pub message: String,
+    /// Id of the node that was meant, hexadecimal: what it was called may be the
+    /// name or the beginning of an id of another one later.
+    #[serde(default)]
+    pub id: String,
+    /// Whether it is gone; else the cluster goes on by itself.
+    #[serde(default)]
+    pub gone: bool,
+    /// Id of the node that answered: it may be the one that leaves.
+    #[serde(default)]
+    pub answered_by: String,
+}
+
 /// Body of `POST /v1/admin/cluster/groups/{g}/transfer`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TransferRequest {

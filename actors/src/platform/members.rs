@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use orama_cluster::DatabaseStatus;
 use orama_cluster::data::Expect;
+use orama_cluster::membership::Departure;
 use orama_proto::api::{ClusterStatus, RegisterValue};
 use orama_proto::load::LoadReport;
 use orama_proto::{ApiError, GroupId, NodeId, RequestId};
@@ -47,12 +49,12 @@ impl Inner {
         &self,
         request_id: &RequestId,
         node: &str,
-    ) -> Result<(), ApiError> {
+    ) -> Result<Departure, ApiError> {
         let deadline = Instant::now() + LEAVE_WITHIN;
         let done = self.cluster.leave(request_id, node, deadline).await;
-        done.map_err(errors::operation)?;
+        let departure = done.map_err(errors::operation)?;
         self.settle().await;
-        Ok(())
+        Ok(departure)
     }
 
     pub(super) async fn transfer(
@@ -64,6 +66,11 @@ impl Inner {
         let deadline = Instant::now() + TRANSFER_WITHIN;
         let done = self.cluster.transfer(request_id, group, node, deadline);
         done.await.map_err(errors::operation)
+    }
+
+    pub(super) async fn databases(&self, group: GroupId) -> Result<Vec<DatabaseStatus>, ApiError> {
+        let found = self.cluster.data().databases(group, STATUS_WITHIN).await;
+        found.map_err(errors::data)
     }
 
     pub(super) async fn register(

@@ -20,7 +20,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use orama_cluster::{BlobNet, BlobStore, Cluster, JournalQuery, JournalStore, MetaStore};
+use orama_cluster::membership::Departure;
+use orama_cluster::{
+    BlobNet, BlobStore, Cluster, DatabaseStatus, JournalQuery, JournalStore, MetaStore,
+};
 use orama_proto::api::{ActorInfo, ClusterStatus, MasterKeyStatus, RegisterValue, WhoAmI};
 use orama_proto::command::ApiKeyRecord;
 use orama_proto::function::{FunctionSpec, FunctionVersion};
@@ -443,11 +446,16 @@ impl Platform {
         self.inner.drain_member(request_id, node, undo).await
     }
 
-    /// Moves everything away from a member and removes it.
+    /// Moves everything away from a member and removes it. Answers which member that
+    /// was, as confirmed topology has it, and whether it is gone already.
     ///
     /// # Errors
     /// What the client should see.
-    pub async fn remove_member(&self, request_id: &RequestId, node: &str) -> Result<(), ApiError> {
+    pub async fn remove_member(
+        &self,
+        request_id: &RequestId,
+        node: &str,
+    ) -> Result<Departure, ApiError> {
         self.inner.remove_member(request_id, node).await
     }
 
@@ -462,6 +470,14 @@ impl Platform {
         node: &str,
     ) -> Result<(), ApiError> {
         self.inner.transfer(request_id, group, node).await
+    }
+
+    /// The databases of a data group on every replica that answers.
+    ///
+    /// # Errors
+    /// What the client should see.
+    pub async fn databases(&self, group: GroupId) -> Result<Vec<DatabaseStatus>, ApiError> {
+        self.inner.databases(group).await
     }
 
     /// Reads a register of a data group, linearizably.

@@ -116,6 +116,15 @@ pub enum ClusterError {
     Settings(String),
 }
 
+/// What became of a member that is to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Departure {
+    /// The member that was meant, by what a majority knew when it was asked.
+    pub id: NodeId,
+    /// Whether it is gone; else it goes on by itself.
+    pub gone: bool,
+}
+
 /// An operation on the cluster was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum OperationError {
@@ -244,7 +253,7 @@ impl Cluster {
         request_id: &RequestId,
         node: &str,
         deadline: Instant,
-    ) -> Result<(), OperationError> {
+    ) -> Result<Departure, OperationError> {
         operations::leave(&self.core, request_id, node, deadline).await
     }
     /// Makes `node` lead a group.

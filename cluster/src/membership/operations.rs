@@ -7,10 +7,10 @@ use orama_proto::command::{MetaCommand, MetaRefusal};
 use orama_proto::topology::{Member, NodeState, Topology};
 use orama_proto::{GroupId, NodeId, RequestId};
 
-use super::OperationError;
 use super::core::Core;
 use super::quorum::majority;
 use super::wire::{Answer, Ask};
+use super::{Departure, OperationError};
 use super::{replicas, status};
 use crate::meta::ProposeError;
 
@@ -131,7 +131,7 @@ pub(super) async fn leave(
     request_id: &RequestId,
     node: &str,
     deadline: Instant,
-) -> Result<(), OperationError> {
+) -> Result<Departure, OperationError> {
     let topology = confirmed(core).await?;
     let member = find(&topology, node)?;
     let id = member.id;
@@ -150,15 +150,19 @@ pub(super) async fn leave(
     let gone = async {
         while core.meta.topology().nodes.contains_key(&id) {
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
+                changed = changes.changed() => if changed.is_err() { return false },
                 // Whoever leaves itself may not see the end of it.
-                _ = removed.wait_for(|removed| *removed) => return,
+                told = removed.wait_for(|removed| *removed) => return told.is_ok(),
             }
         }
+        true
     };
     // When it takes longer it goes on by itself.
-    let _ = tokio::time::timeout_at(deadline.into(), gone).await;
-    Ok(())
+    let gone = tokio::time::timeout_at(deadline.into(), gone).await;
+    Ok(Departure {
+        id,
+        gone: gone.unwrap_or(false),
+    })
 }
 
 /// See `Cluster::transfer`.

@@ -177,7 +177,7 @@ async fn start(mut config: Config) -> anyhow::Result<Running> {
         max_running_per_namespace: config.max_running_per_namespace,
         max_queued_per_namespace: config.max_queued_per_namespace,
         max_queue_wait: config.max_queue_wait,
-        database_max_bytes: orama_proto::limits::DATABASE_MAX_BYTES as u64,
+        database_max_bytes: config.database_max_bytes,
     };
     let platform = Platform::start(options, cluster, blobs, journal, &registry)
         .await

@@ -77,6 +77,9 @@ pub enum Command {
     /// Manage API keys and the master key (needs the operator's token)
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
+    /// Query and change the SQL database of a namespace
+    #[command(subcommand, arg_required_else_help = true)]
+    Db(DbCommand),
     /// Look at the cluster and move work in it (needs the operator's token)
     #[command(subcommand, arg_required_else_help = true)]
     Cluster(ClusterCommand),
@@ -298,6 +301,79 @@ pub enum KeyCommand {
     RotateMaster,
     /// Show which master keys are still in use
     MasterStatus,
+}
+
+/// `orama db …`
+#[derive(Debug, Subcommand)]
+pub enum DbCommand {
+    /// Run one statement that reads, and show its rows
+    Query {
+        /// The statement and its arguments
+        #[command(flatten)]
+        statement: StatementArgs,
+        /// How fresh the rows must be
+        #[command(flatten)]
+        read: ReadArgs,
+    },
+    /// Run one statement that changes something, and show what it did
+    Exec {
+        /// The statement and its arguments
+        #[command(flatten)]
+        statement: StatementArgs,
+    },
+    /// Read statements line by line and run them; `.help` tells more
+    ///
+    /// A statement ends with a semicolon and may take several lines. Each is a
+    /// transaction of its own. A statement that fails does not end the shell.
+    Shell {
+        /// How fresh the rows must be
+        #[command(flatten)]
+        read: ReadArgs,
+    },
+    /// Run the statements of FILE.sql, or put in what the SQLite file FILE.db has
+    ///
+    /// In transactions of up to 100 statements: when one fails, the ones
+    /// before it stay, and the line that failed is named.
+    Import {
+        /// FILE.sql, FILE.db, FILE.sqlite or FILE.sqlite3
+        file: PathBuf,
+    },
+    /// Write the whole database to FILE.db as an SQLite file, or to FILE.sql as statements
+    Export {
+        /// FILE.db, FILE.sqlite, FILE.sqlite3 or FILE.sql
+        file: PathBuf,
+        /// Replace the file when it exists
+        #[arg(long, short)]
+        force: bool,
+    },
+}
+
+/// A statement on the command line.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StatementArgs {
+    /// The statement; - reads it from stdin
+    #[arg(allow_hyphen_values = true)]
+    pub sql: String,
+    /// Arguments for its `?`: numbers, null, x'00ff' for a BLOB, anything else is text; '7' in quotes of its own is text too
+    #[arg(value_name = "ARG", allow_negative_numbers = true)]
+    pub values: Vec<String>,
+    /// All arguments as a JSON array instead
+    #[arg(long, value_name = "JSON", conflicts_with = "values")]
+    pub args: Option<String>,
+}
+
+/// How fresh a read must be.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ReadArgs {
+    /// none: what the node has; weak: what the leader has; linearizable (strong is the same): all that was acknowledged [default: linearizable]
+    #[arg(long, value_name = "LEVEL", value_parser = ["none", "weak", "strong", "linearizable"])]
+    pub level: Option<String>,
+    /// With --level none: refuse rows of a replica that heard nothing from its leader for longer, such as 2s
+    #[arg(long, value_name = "TIME")]
+    pub freshness: Option<String>,
+    /// With --freshness: refuse them too while the replica is behind
+    #[arg(long, requires = "freshness")]
+    pub freshness_strict: bool,
 }
 
 /// `orama cluster …`

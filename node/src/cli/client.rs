@@ -7,8 +7,8 @@ use bytes::Bytes;
 use reqwest::header::HeaderMap;
 use reqwest::multipart::Form;
 use reqwest::{Method, Response, Url};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::environments::key_of;
@@ -45,6 +45,17 @@ impl Answer {
     /// # Errors
     /// When it is something else.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, CliError> {
+        serde_json::from_slice(&self.body).map_err(|e| CliError::BadAnswer {
+            url: self.url.clone(),
+            reason: e.to_string(),
+        })
+    }
+
+    /// The same without a copy of what is in it.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn parse_borrowed<'a, T: Deserialize<'a>>(&'a self) -> Result<T, CliError> {
         serde_json::from_slice(&self.body).map_err(|e| CliError::BadAnswer {
             url: self.url.clone(),
             reason: e.to_string(),
@@ -180,6 +191,43 @@ impl Client {
         self.send(request).await
     }
 
+    /// GET of an answer of any length, piece by piece into a file. Answers how
+    /// many bytes it had.
+    ///
+    /// # Errors
+    /// See [`CliError`]; an answer that is shorter than announced is one.
+    pub async fn download(
+        &self,
+        path: &[&str],
+        to: &mut (impl std::io::Write + ?Sized),
+        name: &std::path::Path,
+        limit: Duration,
+    ) -> Result<u64, CliError> {
+        let url = self.path(path)?;
+        let request = self.request(Method::GET, url, limit);
+        let mut response = request.send().await.map_err(|e| self.unreachable(&e))?;
+        let status = response.status();
+        if !status.is_success() {
+            let headers = response.headers().clone();
+            let body = self.read(response).await?;
+            return Err(CliError::Api(failure(status.as_u16(), &body, &headers)));
+        }
+        let announced = response.content_length();
+        let mut bytes = 0;
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.broke_off(&e))? {
+            bytes += chunk.len() as u64;
+            to.write_all(&chunk)
+                .map_err(CliError::file("cannot write", name))?;
+        }
+        match announced {
+            Some(announced) if announced != bytes => Err(CliError::BadAnswer {
+                url: self.url(),
+                reason: format!("it has {bytes} bytes of {announced}"),
+            }),
+            _ => Ok(bytes),
+        }
+    }
+
     /// The URL of these path segments, each percent-encoded.
     fn path(&self, segments: &[&str]) -> Result<Url, CliError> {
         // `Url` drops `.` and `..`, which would address something else.
@@ -205,15 +253,11 @@ impl Client {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, CliError> {
-        let unreachable = |e: reqwest::Error| CliError::Unreachable {
-            url: self.url(),
-            reason: innermost(&e),
-        };
         let response = request.send().await.map_err(|e| {
             if e.is_builder() {
                 CliError::Usage(format!("the request cannot be made: {}", innermost(&e)))
             } else {
-                unreachable(e)
+                self.unreachable(&e)
             }
         })?;
         let status = response.status();
@@ -227,17 +271,27 @@ impl Client {
                 url: self.url(),
             });
         }
-        let header_id = headers.get("x-request-id").and_then(|v| v.to_str().ok());
-        Err(CliError::Api(failure(status.as_u16(), &body, header_id)))
+        Err(CliError::Api(failure(status.as_u16(), &body, &headers)))
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> CliError {
+        CliError::Unreachable {
+            url: self.url(),
+            reason: innermost(error),
+        }
+    }
+
+    fn broke_off(&self, error: &reqwest::Error) -> CliError {
+        CliError::Unreachable {
+            url: self.url(),
+            reason: format!("the answer broke off: {}", innermost(error)),
+        }
     }
 
     async fn read(&self, mut response: Response) -> Result<Bytes, CliError> {
         let mut body = Vec::new();
         loop {
-            let chunk = response.chunk().await.map_err(|e| CliError::Unreachable {
-                url: self.url(),
-                reason: format!("the answer broke off: {}", innermost(&e)),
-            })?;
+            let chunk = response.chunk().await.map_err(|e| self.broke_off(&e))?;
             let Some(chunk) = chunk else {
                 return Ok(Bytes::from(body));
             };
@@ -264,7 +318,8 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// Reads an error answer: our envelope, or what other gateways send.
-fn failure(status: u16, body: &[u8], header_id: Option<&str>) -> ApiFailure {
+fn failure(status: u16, body: &[u8], headers: &HeaderMap) -> ApiFailure {
+    let header_id = headers.get("x-request-id").and_then(|v| v.to_str().ok());
     let parsed: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
     let error = parsed.get("error");
@@ -289,6 +344,10 @@ fn failure(status: u16, body: &[u8], header_id: Option<&str>) -> ApiFailure {
             .or_else(|| text(parsed.get("request_id")))
             .or_else(|| header_id.map(str::to_owned)),
         advice: None,
+        failed_index: parsed
+            .get("failed_index")
+            .and_then(Value::as_u64)
+            .and_then(|index| index.try_into().ok()),
     }
 }
 

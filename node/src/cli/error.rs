@@ -40,6 +40,8 @@ pub struct ApiFailure {
     pub request_id: Option<String>,
     /// What the reader may do about it, when the command knows.
     pub advice: Option<String>,
+    /// The statement of a transaction that was rolled back which failed.
+    pub failed_index: Option<usize>,
 }
 
 impl std::fmt::Display for ApiFailure {
@@ -194,6 +196,7 @@ mod tests {
             message: "m".into(),
             request_id: Some("r".into()),
             advice: None,
+            failed_index: None,
         })
     }
 

@@ -12,6 +12,7 @@ mod auth;
 mod client;
 mod cluster;
 mod credentials;
+mod db;
 mod env;
 pub mod environments;
 mod error;
@@ -126,6 +127,7 @@ async fn dispatch(app: &mut App, command: Command) -> Result<(), CliError> {
         Command::Namespace(command) => admin::namespace(app, command).await,
         Command::Key(command) => admin::key(app, command).await,
         Command::Cluster(command) => cluster::run(app, command).await,
+        Command::Db(command) => db::run(app, command).await,
         Command::Env(command) => env::run(app, command),
         Command::Auth(command) => auth::run(app, command).await,
         Command::Dev(_) | Command::Node(_) => Err(CliError::Failed(

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Read};
 use std::process::{Command, Stdio};
 
+use orama_proto::limits::SQL_STATEMENT_MAX_BYTES;
 use zeroize::Zeroizing;
 
 use super::App;
@@ -81,6 +82,37 @@ async fn line() -> Result<Zeroizing<String>, CliError> {
         Ok(Err(e)) => Err(CliError::file("cannot read", "stdin")(e)),
         Err(e) => Err(CliError::Failed(format!("cannot read stdin: {e}"))),
     }
+}
+
+/// The next line of stdin without its end; none when there are no more.
+///
+/// # Errors
+/// When it is longer than a statement may be, or cannot be read.
+pub async fn next_line() -> Result<Option<String>, CliError> {
+    let limit = SQL_STATEMENT_MAX_BYTES as u64 + 1;
+    let read = tokio::task::spawn_blocking(move || {
+        let mut line = Vec::new();
+        std::io::BufRead::read_until(&mut std::io::stdin().lock().take(limit), b'\n', &mut line)
+            .map(|_| line)
+    });
+    let mut line = match read.await {
+        Ok(Ok(line)) => line,
+        Ok(Err(e)) => return Err(CliError::file("cannot read", "stdin")(e)),
+        Err(e) => return Err(CliError::Failed(format!("cannot read stdin: {e}"))),
+    };
+    if line.is_empty() {
+        return Ok(None);
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    } else if line.len() as u64 == limit {
+        return Err(CliError::Failed(format!(
+            "a line of stdin is longer than the limit of {SQL_STATEMENT_MAX_BYTES} bytes"
+        )));
+    }
+    String::from_utf8(line)
+        .map(Some)
+        .map_err(|_| CliError::Failed("a line of stdin is not UTF-8".into()))
 }
 
 /// All of stdin, at most `limit` bytes.

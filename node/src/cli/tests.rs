@@ -135,6 +135,12 @@ fn the_specified_command_lines_parse() {
         "cluster drain n1 --undo",
         "cluster leave n1 --yes",
         "cluster leave n1 --force",
+        "db query SELECT --level none --freshness 2s --freshness-strict",
+        "db query SELECT 1 -2 x --json",
+        "db exec INSERT --args [1]",
+        "db shell --level weak",
+        "db import a.sql",
+        "db export a.db --force",
         "cluster transfer data-1 n2",
         "env add prod https://x.test --description d",
         "env use prod",
@@ -584,7 +590,8 @@ async fn operations_on_the_cluster_name_node_and_group() {
 
 #[tokio::test]
 async fn leaving_is_watched_until_the_node_is_gone() {
-    let gone = cluster("active").replace("\"n2\"", "\"other\"");
+    // Another node has its name now: what was watched is the id.
+    let gone = cluster("active").replace("bbbbbbbbbbbbbbbb", "cccccccccccccccc");
     let server = Scripted::start(vec![
         (202, r#"{"message":"is leaving"}"#.into()),
         (200, cluster("leaving")),

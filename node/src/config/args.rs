@@ -125,6 +125,9 @@ setting_args! {
         /// Replace a node's replicas when it has been out of contact for so long [env: ORAMA_REPLACE_AFTER] [default: 5m]
         #[arg(long, value_name = "TIME")]
         replace_after,
+        /// How large a namespace's database may become, in bytes or with KiB, MiB, GiB [env: ORAMA_DATABASE_MAX_BYTES] [default: 1GiB]
+        #[arg(long, value_name = "SIZE")]
+        database_max_bytes,
     }
     many {
         /// Where other nodes reach this one; may be repeated; needs ORAMA_CLUSTER_SECRET [env: ORAMA_MESH_LISTEN] [default: /ip4/0.0.0.0/tcp/4001]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use orama_cluster::LinkOptions;
+use orama_proto::limits::DATABASE_MAX_BYTES;
 
 use super::args::SettingArgs;
 use super::layers::{Found, Layers};
@@ -75,6 +76,8 @@ pub struct Config {
     pub data_groups: u32,
     /// A member out of contact for so long has its replicas replaced.
     pub replace_after: Duration,
+    /// Bytes that the SQL database of a namespace may have.
+    pub database_max_bytes: u64,
     /// The master keys' text. `None` only in `dev`.
     pub master_key: Option<Secret>,
     /// Token of the administrative API. `None` only in `dev`.
@@ -163,6 +166,7 @@ impl Config {
             // At most 256, so the cast keeps the number.
             data_groups: number(&layers, "data_groups", 4, 1, DATA_GROUPS_MAX)? as u32,
             replace_after: replace_after(&layers)?,
+            database_max_bytes: database_max_bytes(&layers)?,
             master_key: secrets::find(&layers, environment, MASTER_KEY, "master_key_file")?,
             admin_token: secrets::find(&layers, environment, ADMIN_TOKEN, "admin_token_file")?,
         };
@@ -217,6 +221,34 @@ fn replace_after(layers: &Layers<'_>) -> Result<Duration, ConfigError> {
         Some(found) if time < Duration::from_secs(1) => Err(found.wrong("must be at least 1s")),
         _ => Ok(time),
     }
+}
+
+fn database_max_bytes(layers: &Layers<'_>) -> Result<u64, ConfigError> {
+    let Some(found) = layers.find("database_max_bytes") else {
+        return Ok(DATABASE_MAX_BYTES as u64);
+    };
+    // SQLite counts pages of 4 KiB with 32 bits; a new database has a few.
+    parse_size(&found.text)
+        .filter(|bytes| (64 << 10..=1 << 40).contains(bytes))
+        .ok_or_else(|| {
+            found.wrong("must be a size from 64KiB to 1024GiB such as 1073741824, 512MiB or 2GiB")
+        })
+}
+
+/// `4096`, `64KiB`, `512MiB`, `2GiB`.
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let scale = match unit {
+        "" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return None,
+    };
+    number.checked_mul(1 << scale)
 }
 
 fn node_name(layers: &Layers<'_>) -> Result<String, ConfigError> {

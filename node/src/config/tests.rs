@@ -79,6 +79,26 @@ fn wrong_values_name_flag_variable_or_key() {
         text,
         "--max-running: must be a whole number from 1 to 16384 (got \"0\")"
     );
+    for wrong in [
+        "1",
+        "63KiB",
+        "2TiB",
+        "1025GiB",
+        "99999999999999999GiB",
+        "-1",
+        "GiB",
+    ] {
+        let text = problem(&with(&[("database_max_bytes", wrong)]), "");
+        assert!(
+            text.starts_with("--database-max-bytes: must be a size from 64KiB"),
+            "{text}"
+        );
+    }
+    for (size, bytes) in [("65536", 65_536), ("512MiB", 512 << 20), ("2GiB", 2 << 30)] {
+        let args = with(&[("database_max_bytes", size)]);
+        let config = Config::for_node(&args, &environment).unwrap();
+        assert_eq!(config.database_max_bytes, bytes);
+    }
     assert!(problem(&with(&[]), "ORAMA_WORKERS").starts_with("ORAMA_WORKERS: must be"));
     assert!(problem(&with(&[]), "ORAMA_DRAIN_TIMEOUT").contains("30s"));
     assert!(problem(&with(&[]), "ORAMA_LOG_FORMAT").contains("text or json"));
@@ -184,6 +204,7 @@ fn without_a_cluster_secret_there_is_no_mesh() {
     assert!(config.links.is_none());
     assert_eq!(config.data_groups, 4);
     assert_eq!(config.replace_after, Duration::from_secs(300));
+    assert_eq!(config.database_max_bytes, 1 << 30);
     for (name, value, origin) in [
         (
             "join",

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use orama_proto::limits::{KIB, MIB};
 use orama_proto::{ApiError, ErrorCode};
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
@@ -200,7 +200,10 @@ pub(crate) fn refuse_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
 ///
 /// # Errors
 /// 400.
-pub(crate) fn parse_json<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, ApiError> {
+pub(crate) fn parse_json<'de, T: Deserialize<'de>>(
+    what: &str,
+    body: &'de [u8],
+) -> Result<T, ApiError> {
     let wrong = |problem: String| ApiError::validation(format!("Invalid {what} JSON: {problem}"));
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(wrong("the body is empty".into()));

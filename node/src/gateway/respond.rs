@@ -1,14 +1,19 @@
 //! How answers are written: JSON, the error envelope, and the headers that
 //! every answer carries (CONTRACT 2.1, 2.2).
 
+use std::convert::Infallible;
+
 use actix_web::HttpResponse;
+use actix_web::body::SizedStream;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     self, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
     WWW_AUTHENTICATE,
 };
 use bytes::Bytes;
+use futures::stream;
 use orama_proto::error::ErrorEnvelope;
+use orama_proto::limits::KIB;
 use orama_proto::{ApiError, ErrorCode, RequestId};
 use serde::Serialize;
 
@@ -16,6 +21,9 @@ use serde::Serialize;
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Header with an invocation's milliseconds.
 pub(crate) const X_DURATION_MS: HeaderName = HeaderName::from_static("x-duration-ms");
+
+/// Pieces of an answer that have so many bytes together are copied into one.
+const COPIED_BYTES: usize = 64 * KIB;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -46,6 +54,21 @@ pub(crate) fn ok(value: &impl Serialize) -> Result<HttpResponse, ApiError> {
 
 /// An answer of bytes that are JSON already; they are not copied.
 pub(crate) fn json_bytes(status: StatusCode, body: Bytes) -> HttpResponse {
+    let mut response = HttpResponse::new(status)
+        .set_body(body)
+        .map_into_boxed_body();
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// An answer whose JSON comes in pieces; large ones are not copied together.
+pub(crate) fn json_parts(status: StatusCode, parts: Vec<Bytes>) -> HttpResponse {
+    let length: usize = parts.iter().map(Bytes::len).sum();
+    if length <= COPIED_BYTES {
+        return json_bytes(status, parts.concat().into());
+    }
+    let parts = stream::iter(parts.into_iter().map(Ok::<_, Infallible>));
+    let body = SizedStream::new(length as u64, parts);
     let mut response = HttpResponse::new(status)
         .set_body(body)
         .map_into_boxed_body();

@@ -60,6 +60,17 @@ pub(crate) enum Endpoint {
     TransferGroup,
     GetRegister,
     SetRegister,
+    GroupDatabases,
+    DbQuery,
+    DbExec,
+    DbFind,
+    DbFindOne,
+    DbSelect,
+    DbTransaction,
+    DbSchema,
+    DbCreateTable,
+    DbDropTable,
+    DbExport,
 }
 
 /// A line of the table.
@@ -273,6 +284,42 @@ pub(crate) const ROUTES: &[Route] = &[
         Policy::Admin,
         Endpoint::SetRegister,
     ),
+    route(
+        GET,
+        "/v1/admin/cluster/groups/{group}/databases",
+        Policy::Admin,
+        Endpoint::GroupDatabases,
+    ),
+    route(POST, "/v1/rqlite/query", Policy::Owner, Endpoint::DbQuery),
+    route(POST, "/v1/rqlite/exec", Policy::Owner, Endpoint::DbExec),
+    route(POST, "/v1/rqlite/find", Policy::Owner, Endpoint::DbFind),
+    route(
+        POST,
+        "/v1/rqlite/find-one",
+        Policy::Owner,
+        Endpoint::DbFindOne,
+    ),
+    route(POST, "/v1/rqlite/select", Policy::Owner, Endpoint::DbSelect),
+    route(
+        POST,
+        "/v1/rqlite/transaction",
+        Policy::Owner,
+        Endpoint::DbTransaction,
+    ),
+    route(GET, "/v1/rqlite/schema", Policy::Owner, Endpoint::DbSchema),
+    route(
+        POST,
+        "/v1/rqlite/create-table",
+        Policy::Owner,
+        Endpoint::DbCreateTable,
+    ),
+    route(
+        POST,
+        "/v1/rqlite/drop-table",
+        Policy::Owner,
+        Endpoint::DbDropTable,
+    ),
+    route(GET, "/v1/rqlite/export", Policy::Owner, Endpoint::DbExport),
 ];
 
 /// Segments of the longest pattern.

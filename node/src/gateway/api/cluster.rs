@@ -5,9 +5,9 @@ use std::borrow::Cow;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use orama_proto::api::{Message, RegisterValue, TransferRequest};
+use orama_cluster::membership::Departure;
+use orama_proto::api::{LeaveResponse, RegisterValue, TransferRequest};
 use orama_proto::limits::JSON_BODY_MAX_BYTES;
-use orama_proto::topology::Topology;
 use orama_proto::{ApiError, GroupId, NodeId};
 use serde::Deserialize;
 
@@ -55,22 +55,10 @@ impl Api {
 
     pub(super) async fn remove_node(&self, call: &Call) -> Result<HttpResponse, ApiError> {
         let node = call.capture(0);
-        // Taken now: afterwards nobody knows whose beginning an id was.
-        let id = id_of(&self.platform.cluster().topology(), node);
-        self.platform.remove_member(&call.request_id, node).await?;
-        // The platform answers when the node is gone or its patience is over;
-        // then the cluster goes on with it by itself.
-        let (status, text) = if is_member(&self.platform.cluster().topology(), node, id) {
-            (StatusCode::ACCEPTED, "is leaving")
-        } else {
-            (StatusCode::OK, "has left the cluster")
-        };
-        respond::json(
-            status,
-            &Message {
-                message: format!("Node \"{node}\" {text}"),
-            },
-        )
+        let departure = self.platform.remove_member(&call.request_id, node).await?;
+        let answered_by = self.platform.cluster().node_id();
+        let (status, body) = leave_answer(node, departure, answered_by);
+        respond::json(status, &body)
     }
 
     pub(super) async fn transfer_group(&self, call: Call) -> Result<HttpResponse, ApiError> {
@@ -111,7 +99,7 @@ fn undo_of_query(value: Option<Cow<'_, str>>) -> Result<Option<bool>, ApiError> 
 }
 
 /// A group as a path names it: its number, `meta`, or `data-N`.
-fn group_of(text: &str) -> Result<GroupId, ApiError> {
+pub(super) fn group_of(text: &str) -> Result<GroupId, ApiError> {
     let named = text.strip_prefix("data-");
     let id = match text {
         "meta" => Some(0),
@@ -144,26 +132,30 @@ fn checked(asked: RegisterValue) -> Result<RegisterValue, ApiError> {
     Ok(asked)
 }
 
-/// The only member with this name, id, or beginning of an id.
-fn id_of(topology: &Topology, node: &str) -> Option<NodeId> {
-    let members = topology.nodes.values();
-    let mut found = members.filter(|m| m.name == node || m.id.to_string().starts_with(node));
-    let first = found.next()?;
-    found.next().is_none().then_some(first.id)
-}
-
-/// Whether a node, by name or the id it was found to have, belongs to the cluster.
-fn is_member(topology: &Topology, node: &str, id: Option<NodeId>) -> bool {
-    match id {
-        Some(id) => topology.nodes.contains_key(&id),
-        None => topology.nodes.values().any(|m| m.name == node),
-    }
+/// The platform answers when the node is gone or its patience is over; then
+/// the cluster goes on with it by itself.
+fn leave_answer(
+    node: &str,
+    departure: Departure,
+    answered_by: NodeId,
+) -> (StatusCode, LeaveResponse) {
+    let (status, text) = if departure.gone {
+        (StatusCode::OK, "has left the cluster")
+    } else {
+        (StatusCode::ACCEPTED, "is leaving")
+    };
+    let body = LeaveResponse {
+        message: format!("Node \"{node}\" {text}"),
+        id: departure.id.to_string(),
+        gone: departure.gone,
+        answered_by: answered_by.to_string(),
+    };
+    (status, body)
 }
 
 #[cfg(test)]
 mod tests {
-    use orama_proto::topology::{Member, NodeState};
-    use orama_proto::{ErrorCode, Timestamp};
+    use orama_proto::ErrorCode;
 
     use super::*;
 
@@ -219,26 +211,20 @@ mod tests {
     }
 
     #[test]
-    fn members_are_found_by_id_and_name() {
-        let member = Member {
-            id: NodeId(7),
-            name: "n1".into(),
-            addresses: Vec::new(),
-            version: String::new(),
-            state: NodeState::Leaving,
-            joined_at: Timestamp(0),
+    fn a_leave_is_answered_with_the_id_it_concerned() {
+        let answer = |gone| {
+            let departure = Departure {
+                id: NodeId(7),
+                gone,
+            };
+            leave_answer("n1", departure, NodeId(9))
         };
-        let topology = Topology {
-            nodes: [(member.id, member)].into(),
-            ..Topology::default()
-        };
-        for name in ["n1", "0000000000000007", "0000"] {
-            let id = id_of(&topology, name);
-            assert!(is_member(&topology, name, id), "{name}");
-        }
-        for name in ["n2", "7"] {
-            let id = id_of(&topology, name);
-            assert!(!is_member(&topology, name, id), "{name}");
-        }
+        let (status, body) = answer(false);
+        assert_eq!((status.as_u16(), body.gone), (202, false));
+        assert_eq!(body.id, "0000000000000007");
+        assert_eq!(body.answered_by, "0000000000000009");
+        assert_eq!(body.message, "Node \"n1\" is leaving");
+        let (status, body) = answer(true);
+        assert_eq!((status.as_u16(), body.gone), (200, true));
     }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod cluster;
+mod database;
 mod fresh;
 mod functions;
 mod identity;
@@ -92,6 +93,18 @@ impl Backend for Api {
             Endpoint::TransferGroup => self.transfer_group(call).await,
             Endpoint::GetRegister => self.get_register(&call).await,
             Endpoint::SetRegister => self.set_register(call).await,
+
+            Endpoint::GroupDatabases => self.group_databases(&call).await,
+            Endpoint::DbQuery => self.db_query(call).await,
+            Endpoint::DbExec => self.db_exec(call).await,
+            Endpoint::DbFind => self.db_find(call, false).await,
+            Endpoint::DbFindOne => self.db_find(call, true).await,
+            Endpoint::DbSelect => self.db_select(call).await,
+            Endpoint::DbTransaction => self.db_transaction(call).await,
+            Endpoint::DbSchema => self.db_schema(&call).await,
+            Endpoint::DbCreateTable => self.db_create_table(call).await,
+            Endpoint::DbDropTable => self.db_drop_table(call).await,
+            Endpoint::DbExport => self.db_export(&call).await,
 
             Endpoint::WhoAmI => self.who_am_i(&call),
             Endpoint::IssueToken => self.issue_token(&call),
