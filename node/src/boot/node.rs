@@ -137,6 +137,7 @@ fn cluster_options(config: &mut Config) -> ClusterOptions {
         links: config.links.take(),
         data_groups: config.data_groups,
         replace_after: config.replace_after,
+        snapshot_every: config.snapshot_every,
         ..ClusterOptions::default()
     }
 }

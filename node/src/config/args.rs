@@ -125,6 +125,9 @@ setting_args! {
         /// Replace a node's replicas when it has been out of contact for so long [env: ORAMA_REPLACE_AFTER] [default: 5m]
         #[arg(long, value_name = "TIME")]
         replace_after,
+        /// A snapshot of a group is made after so many changes [env: ORAMA_SNAPSHOT_EVERY] [default: 5000]
+        #[arg(long, value_name = "N")]
+        snapshot_every,
     }
     many {
         /// Where other nodes reach this one; may be repeated; needs ORAMA_CLUSTER_SECRET [env: ORAMA_MESH_LISTEN] [default: /ip4/0.0.0.0/tcp/4001]

@@ -184,6 +184,7 @@ fn without_a_cluster_secret_there_is_no_mesh() {
     assert!(config.links.is_none());
     assert_eq!(config.data_groups, 4);
     assert_eq!(config.replace_after, Duration::from_secs(300));
+    assert_eq!(config.snapshot_every, 5_000);
     for (name, value, origin) in [
         (
             "join",
@@ -300,6 +301,11 @@ fn wrong_settings_of_the_mesh_are_named() {
             "--data-groups: must be a whole number from 1 to 256",
         ),
         ("data_groups", "257", "--data-groups: "),
+        (
+            "snapshot_every",
+            "9",
+            "--snapshot-every: must be a whole number from 10 to 1000000",
+        ),
         (
             "replace_after",
             "10ms",
