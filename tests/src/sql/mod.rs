@@ -3,10 +3,12 @@
 //! - [`Database`]: a namespace's database through one node.
 //! - [`replicas`]: what every replica says of it, and dumps of each of them.
 //! - [`workload`]: random statements that would tell replicas apart.
+//! - [`many`]: as many databases as a test wants.
 //! - [`rows`], [`lists`], [`bank`]: clients whose operations are recorded and checked.
 
 pub mod bank;
 pub mod lists;
+pub mod many;
 pub mod replicas;
 pub mod rows;
 pub mod workload;
