@@ -7,6 +7,8 @@
 //! - [`rows`], [`lists`], [`bank`]: clients whose operations are recorded and checked.
 
 pub mod bank;
+#[cfg(test)]
+mod fake;
 pub mod lists;
 pub mod many;
 pub mod replicas;
