@@ -28,10 +28,10 @@ const THREE: Convergence = Convergence {
 const HEALED_WITHIN: Duration = Duration::from_secs(60);
 /// How long a client waits between two operations.
 const PAUSE: Duration = Duration::from_millis(25);
-/// Each is in a data group by its name; with the group's leader on a node of its own.
-const NAMESPACES: [&str; 3] = ["fault-a", "fault-b", "fault-c"];
-/// Changes of a group between two snapshots: several in a run.
-const SNAPSHOT_EVERY: &str = "200";
+/// Their names put them into three different data groups.
+const NAMESPACES: [&str; 3] = ["fault-a", "fault-c", "fault-d"];
+/// Changes of the metadata between two snapshots, a twentieth of a data group's: several in a run.
+const SNAPSHOT_EVERY: &str = "10";
 
 /// What uses one namespace.
 struct Users {

@@ -120,7 +120,7 @@ async fn the_same_statements_leave_the_same_bytes() {
     let mut rng = Rng::new(seed);
     let statements = setting("ORAMA_SQL_STATEMENTS", 900);
     let options = Options {
-        env: vec![("ORAMA_SNAPSHOT_EVERY".into(), "60".into())],
+        env: vec![("ORAMA_SNAPSHOT_EVERY".into(), "4".into())],
         ..Options::default()
     };
     let mut cluster = Cluster::start(NODES, options).await;
@@ -219,7 +219,7 @@ async fn the_same_statements_leave_the_same_bytes() {
 async fn a_replica_by_snapshot_is_like_one_by_statements() {
     let mut rng = Rng::new(seed());
     let options = Options {
-        env: vec![("ORAMA_SNAPSHOT_EVERY".into(), "40".into())],
+        env: vec![("ORAMA_SNAPSHOT_EVERY".into(), "4".into())],
         ..Options::default()
     };
     let mut cluster = Cluster::start(NODES, options).await;

@@ -125,7 +125,7 @@ setting_args! {
         /// Replace a node's replicas when it has been out of contact for so long [env: ORAMA_REPLACE_AFTER] [default: 5m]
         #[arg(long, value_name = "TIME")]
         replace_after,
-        /// A snapshot of a group is made after so many changes [env: ORAMA_SNAPSHOT_EVERY] [default: 5000]
+        /// A snapshot of the metadata is made after so many changes, of a data group after 20 times as many [env: ORAMA_SNAPSHOT_EVERY] [default: 5000]
         #[arg(long, value_name = "N")]
         snapshot_every,
     }

@@ -75,7 +75,7 @@ pub struct Config {
     pub data_groups: u32,
     /// A member out of contact for so long has its replicas replaced.
     pub replace_after: Duration,
-    /// A group's snapshot is made after so many changes.
+    /// A snapshot of the metadata is made after so many changes; of data groups after some times as many.
     pub snapshot_every: u64,
     /// The master keys' text. `None` only in `dev`.
     pub master_key: Option<Secret>,
@@ -165,7 +165,7 @@ impl Config {
             // At most 256, so the cast keeps the number.
             data_groups: number(&layers, "data_groups", 4, 1, DATA_GROUPS_MAX)? as u32,
             replace_after: replace_after(&layers)?,
-            snapshot_every: number(&layers, "snapshot_every", 5_000, 10, 1_000_000)? as u64,
+            snapshot_every: number(&layers, "snapshot_every", 5_000, 1, 1_000_000)? as u64,
             master_key: secrets::find(&layers, environment, MASTER_KEY, "master_key_file")?,
             admin_token: secrets::find(&layers, environment, ADMIN_TOKEN, "admin_token_file")?,
         };

@@ -303,8 +303,8 @@ fn wrong_settings_of_the_mesh_are_named() {
         ("data_groups", "257", "--data-groups: "),
         (
             "snapshot_every",
-            "9",
-            "--snapshot-every: must be a whole number from 10 to 1000000",
+            "0",
+            "--snapshot-every: must be a whole number from 1 to 1000000",
         ),
         (
             "replace_after",

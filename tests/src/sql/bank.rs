@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::{Answer, Database, Op};
+use super::{Answer, Database, Op, rows_of};
 use crate::Rng;
 
 /// How many accounts there are, and what each has at first.
@@ -105,14 +105,14 @@ impl Bank {
         ];
         match self.nodes[node].transaction(&ops).await {
             Answer::Done(results) => {
-                let balance = |at: usize| results[at]["rows"][0]["balance"].as_i64();
+                let balance = |at: usize| rows_of(&results[at])[0]["balance"].as_i64();
                 let (before, after) = (balance(0), balance(3));
                 assert_eq!(
                     before.zip(after).map(|(before, after)| before - after),
                     Some(amount),
                     "a query inside sees what came before it, and nobody else's: {results:?}"
                 );
-                check_sum(&results[4]["rows"][0]);
+                check_sum(&rows_of(&results[4])[0]);
                 self.known.lock().insert(id, true);
             }
             Answer::Failed(status, body) => {

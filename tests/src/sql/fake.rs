@@ -144,7 +144,7 @@ impl Server {
                     }
                     match run(&conn, op) {
                         Ok((rows_affected, rows)) => results.push(match op["kind"].as_str() {
-                            Some("query") => json!({ "kind": "query", "rows": rows }),
+                            Some("query") => json!(rows),
                             _ => json!({ "kind": "exec", "rows_affected": rows_affected }),
                         }),
                         Err(error) => {

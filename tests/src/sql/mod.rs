@@ -200,6 +200,13 @@ impl Database {
     }
 }
 
+/// The rows of a query's result in a transaction: itself, or within `rows`.
+#[track_caller]
+pub fn rows_of(result: &Value) -> &[Value] {
+    let rows = result.as_array().or_else(|| result["rows"].as_array());
+    rows.unwrap_or_else(|| panic!("no rows: {result}"))
+}
+
 /// The first column of the first row; null without rows.
 pub fn first_column(rows: &[Value]) -> Value {
     let row = rows.first().and_then(Value::as_object);
@@ -235,8 +242,9 @@ fn classify(answer: Result<Reply, reqwest::Error>) -> Answer<Value> {
     match reply.status {
         200 => Answer::Done(reply.json()),
         // Of whom we are and how much we ask for, not of the statement.
-        401 | 403 | 429 => Answer::Refused(format!("{reply:?}")),
-        400..500 => Answer::Failed(reply.status, reply.json()),
+        401 | 403 | 408 | 429 => Answer::Refused(format!("{reply:?}")),
+        // The last: over the quota.
+        400..500 | 507 => Answer::Failed(reply.status, reply.json()),
         _ => {
             let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
             if body["error"]["retryable"] == true {
