@@ -119,15 +119,15 @@ setting_args! {
         /// Form a new cluster once so many nodes without data see each other; 0 never forms one [env: ORAMA_BOOTSTRAP_EXPECT] [default: 1, with --join: 0]
         #[arg(long, value_name = "N")]
         bootstrap_expect,
+        /// A snapshot of the metadata is made after so many changes, of a data group after 20 times as many [env: ORAMA_SNAPSHOT_EVERY] [default: 5000]
+        #[arg(long, value_name = "N")]
+        snapshot_every,
         /// Groups that hold the namespaces' data, fixed when a cluster is formed [env: ORAMA_DATA_GROUPS] [default: 4]
         #[arg(long, value_name = "N")]
         data_groups,
         /// Replace a node's replicas when it has been out of contact for so long [env: ORAMA_REPLACE_AFTER] [default: 5m]
         #[arg(long, value_name = "TIME")]
         replace_after,
-        /// A snapshot of the metadata is made after so many changes, of a data group after 20 times as many [env: ORAMA_SNAPSHOT_EVERY] [default: 5000]
-        #[arg(long, value_name = "N")]
-        snapshot_every,
     }
     many {
         /// Where other nodes reach this one; may be repeated; needs ORAMA_CLUSTER_SECRET [env: ORAMA_MESH_LISTEN] [default: /ip4/0.0.0.0/tcp/4001]

@@ -182,9 +182,9 @@ fn clustered(name: &str) -> Option<String> {
 fn without_a_cluster_secret_there_is_no_mesh() {
     let config = Config::for_node(&NodeRunArgs::default(), &environment).unwrap();
     assert!(config.links.is_none());
+    assert_eq!(config.snapshot_every, 5_000);
     assert_eq!(config.data_groups, 4);
     assert_eq!(config.replace_after, Duration::from_secs(300));
-    assert_eq!(config.snapshot_every, 5_000);
     for (name, value, origin) in [
         (
             "join",
