@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::figures::Latencies;
 
@@ -150,6 +151,23 @@ pub async fn measure(
     let took = began.elapsed().as_secs_f64();
     Ok(Measured {
         per_second: all.len() as f64 / took,
+        latencies: Latencies::new(all),
+    })
+}
+
+/// The sum of what single clients measured.
+///
+/// # Errors
+/// The first client's that failed.
+pub async fn together(mut tasks: JoinSet<anyhow::Result<Measured>>) -> anyhow::Result<Measured> {
+    let (mut per_second, mut all) = (0.0, Vec::new());
+    while let Some(done) = tasks.join_next().await {
+        let measured = done??;
+        per_second += measured.per_second;
+        all.extend(measured.latencies.into_nanos());
+    }
+    Ok(Measured {
+        per_second,
         latencies: Latencies::new(all),
     })
 }

@@ -5,6 +5,7 @@
 //! - [`Tenant`]: a namespace on it, with typed calls that answer a [`Reply`].
 //! - [`guests`]: WebAssembly modules made by real compilers, once per source.
 //! - [`Orama`]: the command line in an isolated home.
+//! - [`sql`]: namespaces' databases over HTTP, workloads for them, what replicas say of them.
 //! - [`raw`]: requests no decent client would send.
 
 mod check;
@@ -16,6 +17,7 @@ pub mod history;
 mod node;
 pub mod raw;
 mod rng;
+pub mod sql;
 
 pub use check::{await_record, await_records, expect_failure, expect_success};
 pub use cli::Orama;

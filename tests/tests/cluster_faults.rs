@@ -14,7 +14,7 @@ use orama_proto::api::DeployResponse;
 use orama_proto::function::FunctionInfo;
 use orama_proto::limits::VERSIONS_KEPT;
 use orama_tests::cluster::{
-    Cluster, Convergence, Net, Options, Registers, SmallDisk, final_reads, in_private_network,
+    Chaos, Cluster, Convergence, Net, Options, Registers, final_reads, in_private_network,
 };
 use orama_tests::history::versions::{self, Change, Versioned};
 use orama_tests::history::{self, Outcome, Recorder};
@@ -35,103 +35,6 @@ const CLIENTS: usize = 6;
 const PAUSE: Duration = Duration::from_millis(25);
 /// Functions that are deployed again and again.
 const FUNCTIONS: usize = 2;
-/// MiB of the file system that is filled; the log keeps 32 of them for itself.
-const DISK_MIB: u64 = 256;
-/// What a node may say at level ERROR here, and why a person need not look.
-const ALLOWED: &[&str] = &[
-    // Its disk was full: that is one of the faults.
-    "No space left on device",
-    "disk is full",
-    "the disk that holds the Raft log is full",
-];
-
-/// What can happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    KillAndRestart,
-    Pause,
-    Cut,
-    CutOneWay,
-    IsolateLeader,
-    Loss,
-    Slow,
-    RestartAllElsewhere,
-    DiskFull,
-}
-
-/// The kinds that are possible here, in an order drawn by the seed.
-fn deck(rng: &mut Rng, net: Net, disks: bool) -> Vec<Fault> {
-    use Fault::*;
-    let mut kinds = vec![KillAndRestart, Pause, RestartAllElsewhere];
-    if net == Net::Namespaces {
-        kinds.extend([Cut, CutOneWay, IsolateLeader, Loss, Slow]);
-    }
-    if disks {
-        kinds.push(DiskFull);
-    }
-    for i in (1..kinds.len()).rev() {
-        kinds.swap(i, rng.below(i as u64 + 1) as usize);
-    }
-    kinds
-}
-
-async fn seconds(rng: &mut Rng, low: f64, high: f64) {
-    let part = rng.below(1_000) as f64 / 1_000.0;
-    tokio::time::sleep(Duration::from_secs_f64(low + (high - low) * part)).await;
-}
-
-async fn inflict(cluster: &mut Cluster, fault: Fault, rng: &mut Rng) {
-    let i = rng.below(NODES as u64) as usize;
-    let j = (i + 1 + rng.below(NODES as u64 - 1) as usize) % NODES;
-    println!("{fault:?} (n{}, n{})", i + 1, j + 1);
-    match fault {
-        Fault::KillAndRestart => {
-            cluster.kill(i);
-            seconds(rng, 0.0, 3.0).await;
-            cluster.start_node(i).await;
-        }
-        Fault::Pause => {
-            // Longer than an election takes: it wakes up believing that it leads.
-            cluster.node(i).pause();
-            seconds(rng, 3.0, 4.0).await;
-            cluster.node(i).resume();
-        }
-        Fault::Cut => {
-            cluster.cut(i, j);
-            seconds(rng, 3.0, 6.0).await;
-        }
-        Fault::CutOneWay => {
-            cluster.cut_one_way(i, j);
-            seconds(rng, 3.0, 6.0).await;
-        }
-        Fault::IsolateLeader => {
-            let group = rng.below(5) as u32;
-            let leader = cluster.leader(i, group).await.unwrap_or(i);
-            cluster.isolate(leader);
-            seconds(rng, 3.0, 6.0).await;
-        }
-        Fault::Loss => {
-            cluster.loss(20);
-            seconds(rng, 4.0, 6.0).await;
-        }
-        Fault::Slow => {
-            cluster.slow(i, 256);
-            seconds(rng, 3.0, 5.0).await;
-        }
-        Fault::RestartAllElsewhere => cluster.restart_all_elsewhere().await,
-        Fault::DiskFull => {
-            cluster.disk(NODES - 1).fill(rng.below(3));
-            seconds(rng, 3.0, 5.0).await;
-            cluster.disk(NODES - 1).free();
-            // A log that met the end of the disk takes nothing more until a restart.
-            cluster.kill(NODES - 1);
-            cluster.start_node(NODES - 1).await;
-        }
-    }
-    cluster.heal();
-    seconds(rng, 0.5, 2.0).await;
-}
-
 /// Deploys and reads of functions' details, recorded.
 #[derive(Clone, Default)]
 struct Deploys {
@@ -262,14 +165,8 @@ async fn invoke(tenants: Vec<Tenant>, mut rng: Rng, stop: watch::Receiver<bool>)
 async fn chaos(net: Net, length: Duration) {
     let seed = seed();
     let mut rng = Rng::new(seed);
-    let disks = SmallDisk::is_permitted();
-    let options = Options {
-        net,
-        allowed: ALLOWED.iter().map(|text| (*text).to_owned()).collect(),
-        small_disks: disks.then_some((NODES - 1, DISK_MIB)).into_iter().collect(),
-        ..Options::default()
-    };
-    let mut cluster = Cluster::start(NODES, options).await;
+    let chaos = Chaos::new(net, NODES);
+    let mut cluster = Cluster::start(NODES, chaos.options()).await;
     cluster.converged(THREE, HEALED_WITHIN).await;
     let groups = cluster.data_groups(0).await;
     let tenant = cluster.node(0).tenant("chaos").await;
@@ -303,8 +200,8 @@ async fn chaos(net: Net, length: Duration) {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let mut decks = 0;
     while decks == 0 || began.elapsed() < length {
-        for fault in deck(&mut rng, net, disks) {
-            inflict(&mut cluster, fault, &mut rng).await;
+        for fault in chaos.deck(&mut rng) {
+            chaos.inflict(&mut cluster, fault, &mut rng).await;
             assert!(!invoker.is_finished(), "a client failed: see above");
         }
         decks += 1;

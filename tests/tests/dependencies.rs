@@ -36,6 +36,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("sled", &["orama-cluster"]),
     ("redb", &["orama-cluster"]),
     ("openraft", &["orama-cluster"]),
+    ("rusqlite", &["orama-cluster"]),
     ("libp2p", &["orama-cluster"]),
     ("libp2p-stream", &["orama-cluster"]),
     ("actix-web", &["orama-node"]),
@@ -48,10 +49,16 @@ const OWNERS: &[(&str, &[&str])] = &[
 ];
 
 /// The files that may hold unsafe code, with the reason. At most three.
-const UNSAFE: &[(&str, &str)] = &[(
-    "actors/src/runtime/cache.rs",
-    "loading compiled code that this node wrote and checksummed",
-)];
+const UNSAFE: &[(&str, &str)] = &[
+    (
+        "actors/src/runtime/cache.rs",
+        "loading compiled code that this node wrote and checksummed",
+    ),
+    (
+        "cluster/src/sql/raw.rs",
+        "SQLite's C interface: its clock, changed rows, which write failed",
+    ),
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -8,8 +8,6 @@
 //! part needs `etcd` on PATH (scripts/install-test-tools.sh) and is left out,
 //! with a line that says so, without it.
 
-#[path = "many_nodes/etcd.rs"]
-mod etcd;
 #[path = "many_nodes/forwarding.rs"]
 mod forwarding;
 #[path = "many_nodes/idle.rs"]

@@ -135,6 +135,7 @@ fn cluster_options(config: &mut Config) -> ClusterOptions {
         name: config.node_name.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         links: config.links.take(),
+        snapshot_every: config.snapshot_every,
         data_groups: config.data_groups,
         replace_after: config.replace_after,
         ..ClusterOptions::default()

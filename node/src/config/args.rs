@@ -119,6 +119,9 @@ setting_args! {
         /// Form a new cluster once so many nodes without data see each other; 0 never forms one [env: ORAMA_BOOTSTRAP_EXPECT] [default: 1, with --join: 0]
         #[arg(long, value_name = "N")]
         bootstrap_expect,
+        /// A snapshot of the metadata is made after so many changes, of a data group after 20 times as many [env: ORAMA_SNAPSHOT_EVERY] [default: 5000]
+        #[arg(long, value_name = "N")]
+        snapshot_every,
         /// Groups that hold the namespaces' data, fixed when a cluster is formed [env: ORAMA_DATA_GROUPS] [default: 4]
         #[arg(long, value_name = "N")]
         data_groups,

@@ -72,6 +72,8 @@ pub struct Config {
     pub max_connections: usize,
     /// The mesh; `None` without a cluster secret: then the node is for itself.
     pub links: Option<LinkOptions>,
+    /// A snapshot of the metadata is made after so many changes; of data groups after some times as many.
+    pub snapshot_every: u64,
     /// Data groups of a cluster that this node forms.
     pub data_groups: u32,
     /// A member out of contact for so long has its replicas replaced.
@@ -163,6 +165,7 @@ impl Config {
             max_queue_wait: duration(&layers, "max_queue_wait", Duration::from_secs(10))?,
             max_connections: number(&layers, "max_connections", 8192, 1, 100_000)?,
             links: cluster::links(&layers, environment, mode)?,
+            snapshot_every: number(&layers, "snapshot_every", 5_000, 1, 1_000_000)? as u64,
             // At most 256, so the cast keeps the number.
             data_groups: number(&layers, "data_groups", 4, 1, DATA_GROUPS_MAX)? as u32,
             replace_after: replace_after(&layers)?,

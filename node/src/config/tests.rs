@@ -202,6 +202,7 @@ fn clustered(name: &str) -> Option<String> {
 fn without_a_cluster_secret_there_is_no_mesh() {
     let config = Config::for_node(&NodeRunArgs::default(), &environment).unwrap();
     assert!(config.links.is_none());
+    assert_eq!(config.snapshot_every, 5_000);
     assert_eq!(config.data_groups, 4);
     assert_eq!(config.replace_after, Duration::from_secs(300));
     assert_eq!(config.database_max_bytes, 1 << 30);
@@ -321,6 +322,11 @@ fn wrong_settings_of_the_mesh_are_named() {
             "--data-groups: must be a whole number from 1 to 256",
         ),
         ("data_groups", "257", "--data-groups: "),
+        (
+            "snapshot_every",
+            "0",
+            "--snapshot-every: must be a whole number from 1 to 1000000",
+        ),
         (
             "replace_after",
             "10ms",

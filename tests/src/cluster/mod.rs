@@ -5,6 +5,7 @@
 //! A cluster ends with the value, also when the test panics; when the test
 //! process itself is killed, the kernel kills the nodes.
 
+mod chaos;
 mod disk;
 mod faults;
 mod grow;
@@ -13,6 +14,7 @@ mod network;
 mod registers;
 mod status;
 
+pub use chaos::{Chaos, Fault};
 pub use disk::SmallDisk;
 pub use load::{Invocations, Outcomes};
 pub use network::{Net, in_private_network};

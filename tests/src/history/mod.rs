@@ -5,9 +5,9 @@
 //!   [`check`] decides for each key by itself whether the history is linearizable.
 //! - [`versions`] does the same for a counter that every acknowledged change
 //!   raises: the versions of a function.
-//!
-//! `OVERVIEW.md` beside this file has the method and its limits.
+//! - [`lists`] does it for lists that only grow, whose order readers see.
 
+pub mod lists;
 mod register;
 #[cfg(test)]
 mod register_tests;

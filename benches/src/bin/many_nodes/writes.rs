@@ -2,33 +2,17 @@
 //! same load against etcd: both pay for HTTP with keep-alive.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Write as _;
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use orama_benches::figures::{Latencies, shown};
-use orama_benches::load::{Measured, Request, measure};
+use orama_benches::baseline::{self, log_work};
+use orama_benches::etcd::Etcd;
+use orama_benches::figures::shown;
+use orama_benches::load::{Measured, Request, measure, together};
 use orama_tests::cluster::Cluster;
-
-use crate::etcd::Etcd;
 
 const CLIENTS: [usize; 4] = [1, 16, 64, 256];
 /// Bytes of a value.
 const VALUE: usize = 100;
-
-/// Appends of a value's size, each with its own fdatasync, per second.
-fn disk_rate(length: Duration) -> anyhow::Result<f64> {
-    let dir = tempfile::tempdir()?;
-    let mut file = File::create(dir.path().join("log"))?;
-    let (began, mut count) = (Instant::now(), 0u64);
-    while began.elapsed() < length {
-        file.write_all(&[7; VALUE])?;
-        file.sync_data()?;
-        count += 1;
-    }
-    Ok(count as f64 / began.elapsed().as_secs_f64())
-}
 
 /// Writes per second to registers of the data groups, each through the group's leader's gateway
 /// or not, as it comes: a third of the clients talks to each node.
@@ -47,48 +31,6 @@ async fn ours(cluster: &Cluster, clients: usize, length: Duration) -> anyhow::Re
     together(tasks).await
 }
 
-async fn theirs(
-    members: &[SocketAddr],
-    clients: usize,
-    length: Duration,
-) -> anyhow::Result<Measured> {
-    let mut tasks = tokio::task::JoinSet::new();
-    for client in 0..clients {
-        let body = Etcd::put_body(&format!("c{client}"), &"v".repeat(VALUE));
-        let request = Request::send("POST", "/v3/kv/put", None, body.as_bytes());
-        let to = members[client % members.len()];
-        tasks.spawn(async move { measure(to, &request, 1, length).await });
-    }
-    together(tasks).await
-}
-
-/// The sum of what single clients measured.
-async fn together(
-    mut tasks: tokio::task::JoinSet<anyhow::Result<Measured>>,
-) -> anyhow::Result<Measured> {
-    let (mut per_second, mut all) = (0.0, Vec::new());
-    while let Some(done) = tasks.join_next().await {
-        let measured = done??;
-        per_second += measured.per_second;
-        all.extend(measured.latencies.into_nanos());
-    }
-    Ok(Measured {
-        per_second,
-        latencies: Latencies::new(all),
-    })
-}
-
-/// Syncs of the log that all nodes have made, and entries they appended.
-async fn log_work(cluster: &Cluster) -> (f64, f64) {
-    let (mut syncs, mut entries) = (0.0, 0.0);
-    for i in 0..cluster.len() {
-        let node = cluster.node(i);
-        syncs += node.metric("orama_raft_log_sync_seconds_count").await;
-        entries += node.metric("orama_raft_log_batch_entries_sum").await;
-    }
-    (syncs, entries)
-}
-
 pub(crate) async fn section() -> anyhow::Result<String> {
     let length = crate::length();
     let mut text = format!(
@@ -101,7 +43,9 @@ pub(crate) async fn section() -> anyhow::Result<String> {
     {
         let cluster = crate::three(&[]).await;
         for clients in CLIENTS {
-            let disk = tokio::task::spawn_blocking(move || disk_rate(length / 4)).await??;
+            let disk =
+                tokio::task::spawn_blocking(move || baseline::fdatasync_rate(VALUE, length / 4))
+                    .await??;
             ours(&cluster, clients, length / 4).await?;
             let before = log_work(&cluster).await;
             let measured = ours(&cluster, clients, length).await?;
@@ -122,8 +66,8 @@ pub(crate) async fn section() -> anyhow::Result<String> {
         )?;
         match &etcd {
             Some(etcd) => {
-                theirs(&etcd.clients, clients, length / 4).await?;
-                let peer = theirs(&etcd.clients, clients, length).await?;
+                etcd.puts(clients, VALUE, length / 4).await?;
+                let peer = etcd.puts(clients, VALUE, length).await?;
                 writeln!(
                     text,
                     " {:.0} | {} | {} | **{:.2}** |",

@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
-use orama_benches::load::{Connection, Request};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::load::{Connection, Measured, Request, measure, together};
 
 /// Three members; killed when this is dropped.
-pub(crate) struct Etcd {
+#[derive(Debug)]
+pub struct Etcd {
     /// Where clients reach them.
     pub clients: Vec<SocketAddr>,
     /// The first line of `etcd --version`.
@@ -24,8 +27,11 @@ fn free() -> anyhow::Result<SocketAddr> {
 }
 
 impl Etcd {
-    /// `None` when it is not installed.
-    pub(crate) async fn start() -> anyhow::Result<Option<Self>> {
+    /// Starts them and waits until they take writes; `None` when etcd is not installed.
+    ///
+    /// # Errors
+    /// When a member does not start, or takes no write for half a minute.
+    pub async fn start() -> anyhow::Result<Option<Self>> {
         let Ok(output) = Command::new("etcd").arg("--version").output() else {
             return Ok(None);
         };
@@ -91,8 +97,28 @@ impl Etcd {
         Ok(Some(etcd))
     }
 
+    /// `clients` clients that put values of `bytes` bytes, a third of them through each member.
+    ///
+    /// # Errors
+    /// The first put that fails.
+    pub async fn puts(
+        &self,
+        clients: usize,
+        bytes: usize,
+        length: Duration,
+    ) -> anyhow::Result<Measured> {
+        let mut tasks = JoinSet::new();
+        for client in 0..clients {
+            let body = Self::put_body(&format!("c{client}"), &"v".repeat(bytes));
+            let request = Request::send("POST", "/v3/kv/put", None, body.as_bytes());
+            let to = self.clients[client % self.clients.len()];
+            tasks.spawn(async move { measure(to, &request, 1, length).await });
+        }
+        together(tasks).await
+    }
+
     /// The body of a put in etcd's JSON.
-    pub(crate) fn put_body(key: &str, value: &str) -> String {
+    pub fn put_body(key: &str, value: &str) -> String {
         let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
         format!(r#"{{"key":"{}","value":"{}"}}"#, encode(key), encode(value))
     }

@@ -1,0 +1,490 @@
+//! Databases over the life of their namespace and of the nodes: restarts that
+//! apply nothing twice, deleted namespaces, groups that move, files that somebody
+//! changed, a disk that is full.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use orama_tests::cluster::{Cluster, Convergence, Options, SmallDisk};
+use orama_tests::sql::{Answer, Database, replicas};
+use orama_tests::{Node, Tenant};
+use reqwest::Method;
+use serde_json::json;
+
+const SETTLED: Duration = Duration::from_secs(60);
+const THREE: Convergence = Convergence {
+    members: 3,
+    voters: 3,
+};
+
+async fn three(options: Options) -> Cluster {
+    let cluster = Cluster::start(3, options).await;
+    cluster.converged(THREE, SETTLED).await;
+    cluster
+}
+
+/// The tenant's database through a node.
+fn through(cluster: &Cluster, node: usize, tenant: &Tenant) -> Database {
+    Database::of(&cluster.node(node).tenant_of(tenant))
+}
+
+async fn all_caught_up(cluster: &Cluster, tenant: &Tenant) {
+    for i in cluster.running() {
+        replicas::caught_up(&through(cluster, i, tenant)).await;
+    }
+}
+
+fn files_below(dir: &Path, found: &mut Vec<PathBuf>) {
+    // Files come and go while a node runs.
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files_below(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+/// The live database files of a stopped node that hold a table of this name.
+fn live_files(node: &Node, table: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    files_below(node.data_dir(), &mut files);
+    files.retain(|path| {
+        let live = path.components().any(|part| part.as_os_str() == "live");
+        live && path.extension().is_some_and(|e| e == "db") && has_table(path, table)
+    });
+    files
+}
+
+fn has_table(path: &Path, table: &str) -> bool {
+    let Ok(file) = rusqlite::Connection::open(path) else {
+        return false;
+    };
+    let sql = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?";
+    file.query_row(sql, [table], |row| row.get::<_, i64>(0)) == Ok(1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_applies_nothing_twice_and_loses_nothing() {
+    let options = Options {
+        env: vec![("ORAMA_SNAPSHOT_EVERY".into(), "4".into())],
+        ..Options::default()
+    };
+    let mut cluster = Cluster::start(1, options).await;
+    let tenant = cluster.node(0).tenant("counted").await;
+    let database = through(&cluster, 0, &tenant);
+    let create =
+        "CREATE TABLE counter(id INTEGER PRIMARY KEY, n INTEGER, r INTEGER DEFAULT (random()))";
+    database.exec(create, vec![]).await.done();
+    let first = "INSERT INTO counter(id, n) VALUES (1, 0)";
+    database.exec(first, vec![]).await.done();
+    let mut expected = 0;
+    // The log is replayed from wherever it begins; every entry counts once all the same.
+    for round in 0..4 {
+        for _ in 0..70 {
+            let done = database
+                .exec(
+                    "UPDATE counter SET n = n + 1, r = random() WHERE id = 1",
+                    vec![],
+                )
+                .await
+                .done();
+            assert_eq!(done.rows_affected, 1);
+            expected += 1;
+        }
+        let group = cluster.group_of(0, "counted").await;
+        let before = cluster.replicas_of(0, group, "counted").await;
+        let drawn = database.value("SELECT r FROM counter", vec![]).await;
+        let took = if round % 2 == 0 {
+            cluster.node_mut(0).crash_and_restart().await
+        } else {
+            cluster.stop(0).await;
+            cluster.start_node(0).await
+        };
+        let n = database.value("SELECT n FROM counter", vec![]).await;
+        assert_eq!(n, expected, "round {round}");
+        let again = database.value("SELECT r FROM counter", vec![]).await;
+        assert_eq!(again, drawn, "what was drawn stays");
+        let after = cluster.replicas_of(0, group, "counted").await;
+        assert_eq!(before[0].hash, after[0].hash);
+        assert_eq!(before[0].applied, after[0].applied);
+        println!("round {round}: ready after {took:?}, n = {n}");
+    }
+    // Nothing was thrown away and made again.
+    let text = cluster.node(0).metrics_text().await;
+    for metric in ["orama_sql_rebuilds_total", "orama_sql_divergences_total"] {
+        let lines = text.lines().filter(|line| line.starts_with(metric));
+        for line in lines {
+            assert!(line.ends_with(" 0"), "{line}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_namespace_leaves_no_file_and_no_row() {
+    let cluster = three(Options::default()).await;
+    let tenant = cluster.node(0).tenant("short-lived").await;
+    let database = through(&cluster, 0, &tenant);
+    let create = "CREATE TABLE short_lived_rows(v TEXT)";
+    database.exec(create, vec![]).await.done();
+    // Long enough to have pages of its own, and a text that can be searched for.
+    let secret = "a row of the first namespace of this name".repeat(20);
+    let row = "INSERT INTO short_lived_rows VALUES (?)";
+    for _ in 0..20 {
+        database.exec(row, vec![json!(secret)]).await.done();
+    }
+    let group = cluster.group_of(0, "short-lived").await;
+    let first = cluster
+        .replicas_equal(0, "short-lived", 3, false, SETTLED)
+        .await;
+    let path = "/v1/admin/namespaces/short-lived";
+    cluster
+        .node(1)
+        .admin(Method::DELETE, path, None)
+        .await
+        .expect(200);
+
+    // At once, under the same name: nothing of the first is seen.
+    let again = cluster.node(2).tenant("short-lived").await;
+    for i in 0..3 {
+        let database = through(&cluster, i, &again);
+        for level in ["linearizable", "weak", "none"] {
+            let tables = database
+                .value_at(level, "SELECT count(*) AS n FROM sqlite_master WHERE name NOT LIKE '\\_orama%' ESCAPE '\\'", vec![])
+                .await;
+            assert_eq!(tables, 0, "{level} at n{}", i + 1);
+        }
+    }
+    let database = through(&cluster, 1, &again);
+    database
+        .exec("CREATE TABLE other(v TEXT)", vec![])
+        .await
+        .done();
+    let began = Instant::now();
+    loop {
+        let there = cluster.replicas_of(0, group, "short-lived").await;
+        let old = there.iter().filter(|d| d.born == first[0].born).count();
+        let mut files = Vec::new();
+        for i in 0..3 {
+            files_below(cluster.node(i).data_dir(), &mut files);
+        }
+        files.retain(|path| path.components().any(|part| part.as_os_str() == "live"));
+        files.retain(|path| {
+            let bytes = std::fs::read(path).unwrap_or_default();
+            bytes
+                .windows(32)
+                .any(|part| part == &secret.as_bytes()[..32])
+        });
+        if old == 0 && files.is_empty() {
+            assert_eq!(there.len(), 3, "{there:?}");
+            break;
+        }
+        assert!(
+            began.elapsed() < SETTLED,
+            "still there: {old} databases, {files:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    cluster
+        .replicas_equal(0, "short-lived", 3, false, SETTLED)
+        .await;
+    cluster.dumps_equal(&[0, 1, 2], &again).await;
+}
+
+/// The nodes that have a replica of a group, and those that have none.
+async fn holders(cluster: &Cluster, group: u32) -> (Vec<usize>, Vec<usize>) {
+    let status = cluster.status(0).await;
+    let voters = &status
+        .groups
+        .iter()
+        .find(|g| g.id == group)
+        .expect("the group")
+        .voters;
+    let holds = |i: &usize| {
+        let name = cluster.name(*i);
+        let node = status.nodes.iter().find(|n| n.name == name);
+        node.is_some_and(|node| voters.contains(&node.id))
+    };
+    cluster.running().into_iter().partition(holds)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_moves_and_nodes_without_a_replica_serve() {
+    let options = Options {
+        env: vec![("ORAMA_SNAPSHOT_EVERY".into(), "2".into())],
+        ..Options::default()
+    };
+    let mut cluster = three(options).await;
+    let tenant = cluster.node(0).tenant("moving").await;
+    let database = through(&cluster, 0, &tenant);
+    let create = "CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT DEFAULT (hex(randomblob(20))))";
+    database.exec(create, vec![]).await.done();
+    for _ in 0..120 {
+        let insert = "INSERT INTO t DEFAULT VALUES";
+        database.exec(insert, vec![]).await.done();
+    }
+    cluster.add().await;
+    let four = Convergence {
+        members: 4,
+        voters: 3,
+    };
+    cluster.converged(four, SETTLED).await;
+    let group = cluster.group_of(0, "moving").await;
+    let (with, without) = holders(&cluster, group).await;
+    assert_eq!((with.len(), without.len()), (3, 1), "{with:?} {without:?}");
+
+    // Who has no replica asks one that has: reads at every level, and writes.
+    let stranger = through(&cluster, without[0], &tenant);
+    let count = "SELECT count(*) AS n FROM t";
+    for level in ["linearizable", "weak", "none"] {
+        assert_eq!(
+            stranger.value_at(level, count, vec![]).await,
+            120,
+            "{level}"
+        );
+    }
+    let done = stranger
+        .exec("INSERT INTO t DEFAULT VALUES", vec![])
+        .await
+        .done();
+    assert_eq!((done.rows_affected, done.last_insert_id), (1, 121));
+    assert_eq!(stranger.value(count, vec![]).await, 121);
+    let size = stranger.export().await.expect(200).body.len();
+    assert!(size >= 8192, "{size}");
+
+    // One that has a replica leaves: its replica moves to the one that had none.
+    let leaver = *with.iter().find(|i| **i != 0).expect("another than n1");
+    let name = cluster.name(leaver);
+    cluster
+        .operate(0, &format!("/nodes/{name}/leave"), json!({}))
+        .await
+        .expect(200);
+    cluster
+        .wait_until(0, SETTLED, |status| {
+            let there = status.nodes.iter().any(|n| n.name == name);
+            there.then(|| format!("{name} is still a member"))
+        })
+        .await;
+    let node = cluster.node_mut(leaver);
+    node.terminate();
+    node.wait(Duration::from_secs(40)).await;
+    cluster.converged(THREE, SETTLED).await;
+    let (with, without_now) = holders(&cluster, group).await;
+    assert!(without_now.is_empty(), "{without_now:?}");
+    assert!(with.contains(&without[0]), "{with:?}");
+    stranger
+        .exec("UPDATE t SET v = v || 'x' WHERE id % 3 = 0", vec![])
+        .await
+        .done();
+    all_caught_up(&cluster, &tenant).await;
+    cluster.replicas_equal(0, "moving", 3, false, SETTLED).await;
+    cluster.dumps_equal(&with, &tenant).await;
+}
+
+/// What a node may say at level ERROR when its file was changed behind its back.
+const MENDED: &[&str] = &["fenced", "damaged", "differs", "diverge", "malformed"];
+
+/// Three nodes and a database of some pages; the table's name tells its file.
+async fn with_rows(namespace: &str, table: &str) -> (Cluster, Tenant) {
+    let options = Options {
+        allowed: MENDED.iter().map(|text| (*text).to_owned()).collect(),
+        env: vec![("ORAMA_SNAPSHOT_EVERY".into(), "2".into())],
+        ..Options::default()
+    };
+    let cluster = three(options).await;
+    let tenant = cluster.node(0).tenant(namespace).await;
+    let database = through(&cluster, 0, &tenant);
+    let create = format!("CREATE TABLE {table}(id INTEGER PRIMARY KEY, v TEXT)");
+    database.exec(&create, vec![]).await.done();
+    for _ in 0..60 {
+        let insert = format!("INSERT INTO {table}(v) VALUES (hex(randomblob(700)))");
+        database.exec(&insert, vec![]).await.done();
+    }
+    (cluster, tenant)
+}
+
+/// Sum of a counter on a node; 0 when it was never raised.
+async fn counted(node: &Node, metric: &str) -> f64 {
+    let text = node.metrics_text().await;
+    let lines = text.lines().filter(|line| {
+        line.strip_prefix(metric)
+            .is_some_and(|rest| rest.starts_with([' ', '{']))
+    });
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
+}
+
+async fn mended(cluster: &Cluster, tenant: &Tenant, node: usize, metric: &str) {
+    let began = Instant::now();
+    while counted(cluster.node(node), "orama_sql_rebuilds_total").await < 1.0 {
+        // What it answers meanwhile may be nothing, but is no error of the statement's.
+        let database = through(cluster, node, tenant);
+        let answer = database.query_at("none", "SELECT 1 AS one", vec![]).await;
+        assert!(!matches!(answer, Answer::Failed(..)), "{answer:?}");
+        assert!(
+            began.elapsed() < SETTLED,
+            "it was not rebuilt:\n{}",
+            cluster.node(node).log_tail()
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(
+        counted(cluster.node(node), metric).await >= 1.0,
+        "{metric} counts it"
+    );
+    for other in (0..3).filter(|i| *i != node) {
+        let rebuilt = counted(cluster.node(other), "orama_sql_rebuilds_total").await;
+        assert_eq!(rebuilt, 0.0, "n{} was right", other + 1);
+    }
+    cluster
+        .replicas_equal(0, &tenant.namespace, 3, true, SETTLED)
+        .await;
+    cluster.dumps_equal(&[0, 1, 2], tenant).await;
+    let said = cluster.node(node).log();
+    assert!(said.contains("rebuilt"), "the log says so");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_with_another_row_is_fenced_and_rebuilt() {
+    let (mut cluster, tenant) = with_rows("changed", "changed_rows").await;
+    cluster.stop(2).await;
+    let files = live_files(cluster.node(2), "changed_rows");
+    assert_eq!(files.len(), 1, "{files:?}");
+    let file = rusqlite::Connection::open(&files[0]).unwrap();
+    let sql = "UPDATE changed_rows SET v = 'somebody else was here' WHERE id = 7";
+    assert_eq!(file.execute(sql, []).unwrap(), 1);
+    drop(file);
+    cluster.start_node(2).await;
+    cluster.converged(THREE, SETTLED).await;
+    // Every replica rewrites the row; one of them finds another one there.
+    through(&cluster, 0, &tenant)
+        .exec("UPDATE changed_rows SET v = v || '!' WHERE id < 20", vec![])
+        .await
+        .done();
+    mended(&cluster, &tenant, 2, "orama_sql_divergences_total").await;
+    let sql = "SELECT count(*) AS n FROM changed_rows WHERE v LIKE 'somebody%'";
+    for i in 0..3 {
+        assert_eq!(
+            through(&cluster, i, &tenant)
+                .value_at("none", sql, vec![])
+                .await,
+            0
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_with_damaged_pages_is_fenced_and_rebuilt() {
+    let (mut cluster, tenant) = with_rows("damaged", "damaged_rows").await;
+    cluster.stop(1).await;
+    let files = live_files(cluster.node(1), "damaged_rows");
+    assert_eq!(files.len(), 1, "{files:?}");
+    let mut bytes = std::fs::read(&files[0]).unwrap();
+    assert!(bytes.len() > 10 * 4096, "{} bytes", bytes.len());
+    // The head of every page but the first, which has the schema.
+    for page in bytes.chunks_mut(4096).skip(1) {
+        page[..32].fill(0xa5);
+    }
+    std::fs::write(&files[0], &bytes).unwrap();
+    cluster.start_node(1).await;
+    cluster.converged(THREE, SETTLED).await;
+    // Whatever it answers meanwhile, it is no wrong row.
+    let sum = "SELECT sum(length(v)) AS n FROM damaged_rows";
+    let answer = through(&cluster, 1, &tenant).query(sum, vec![]).await;
+    if let Answer::Done(rows) = &answer {
+        assert_eq!(rows[0]["n"], 60 * 1400, "{rows:?}");
+    }
+    through(&cluster, 0, &tenant)
+        .exec("UPDATE damaged_rows SET v = v || '!'", vec![])
+        .await
+        .done();
+    mended(&cluster, &tenant, 1, "orama_sql_rebuilds_total").await;
+    assert_eq!(
+        through(&cluster, 1, &tenant)
+            .value_at("none", sum, vec![])
+            .await,
+        60 * 1401
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_stops_one_replica_and_changes_nothing() {
+    if !SmallDisk::is_permitted() {
+        return;
+    }
+    let full = ["No space left on device", "is full"];
+    let options = Options {
+        small_disks: vec![(2, 256)],
+        allowed: full.iter().map(|text| (*text).to_owned()).collect(),
+        ..Options::default()
+    };
+    let mut cluster = three(options).await;
+    let tenant = cluster.node(0).tenant("full-disk").await;
+    let database = through(&cluster, 0, &tenant);
+    let create = "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)";
+    database.exec(create, vec![]).await.done();
+    cluster
+        .replicas_equal(0, "full-disk", 3, false, SETTLED)
+        .await;
+    cluster.disk(2).fill(1);
+    // More than fits there; a majority has room.
+    let insert = "INSERT INTO t(v) VALUES (randomblob(400000))";
+    let mut rows = 0;
+    while rows < 40 {
+        match database.exec(insert, vec![]).await {
+            Answer::Done(done) => assert_eq!(done.rows_affected, 1),
+            Answer::Failed(status, body) => panic!("the statement is right: {status} {body}"),
+            // The full node may have led the group.
+            Answer::Refused(_) => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+            Answer::Unknown(_) => {}
+        }
+        rows += 1;
+    }
+    let count = "SELECT count(*) AS n FROM t";
+    let there = database.value(count, vec![]).await.as_i64().unwrap_or(0);
+    assert!(there > 0 && there <= 40, "{there}");
+    assert_eq!(
+        through(&cluster, 1, &tenant).value(count, vec![]).await,
+        there
+    );
+    // The full one answers what is true, or that it cannot.
+    let short = through(&cluster, 2, &tenant).patience(Duration::from_secs(12));
+    match short.query(count, vec![]).await {
+        Answer::Done(rows) => assert_eq!(rows[0]["n"], there),
+        Answer::Failed(status, body) => panic!("the statement is right: {status} {body}"),
+        Answer::Refused(_) | Answer::Unknown(_) => {}
+    }
+    let began = Instant::now();
+    while !full.iter().any(|text| cluster.node(2).log().contains(text)) {
+        assert!(
+            began.elapsed() < SETTLED,
+            "it does not say that its disk is full:\n{}",
+            cluster.node(2).log_tail()
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // The others agree with each other meanwhile.
+    cluster.dumps_equal_of(&[0, 1], &tenant, count).await;
+
+    cluster.disk(2).free();
+    cluster.kill(2);
+    cluster.start_node(2).await;
+    cluster.converged(THREE, SETTLED).await;
+    all_caught_up(&cluster, &tenant).await;
+    cluster
+        .replicas_equal(0, "full-disk", 3, false, SETTLED)
+        .await;
+    let hashes = "SELECT id, length(v) AS n, hex(substr(v, 1, 16)) AS head, hex(substr(v, -16)) AS tail FROM t";
+    cluster.dumps_equal_of(&[0, 1, 2], &tenant, hashes).await;
+    assert_eq!(
+        through(&cluster, 2, &tenant)
+            .value_at("none", count, vec![])
+            .await,
+        there
+    );
+}
