@@ -17,7 +17,7 @@ mod rows;
 mod writer;
 
 pub(crate) use databases::{
-    Backup, DatabaseInfo, Databases, DatabasesOptions, Fenced, Floor, Metrics, SaveFault,
+    Backup, Databases, DatabasesOptions, Fenced, Floor, Metrics, SaveFault,
 };
 pub use dump::{Dump, DumpError, DumpStatement, SqlPiece, split_sql, sql_pieces};
 pub(crate) use reader::{Query, Reader};

@@ -138,7 +138,7 @@ impl Directory {
         synced: bool,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Done<T> {
-        let mut run = || -> rusqlite::Result<T> {
+        let run = || -> rusqlite::Result<T> {
             if synced {
                 self.conn.pragma_update(None, "synchronous", "FULL")?;
             }
