@@ -66,7 +66,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("CREATE TABLE temp.u (a)", "temporary", "temporary"),
     ("CREATE TABLE TEMP.u AS SELECT 1", "temporary", "temporary"),
     ("CREATE VIEW temp.u AS SELECT 1", "temporary", "temporary"),
-    ("CREATE TRIGGER temp.tr AFTER INSERT ON t BEGIN SELECT 1; END", "temporary", "temporary"),
+    ("CREATE TRIGGER temp.tr AFTER INSERT ON t BEGIN SELECT 1; END", "temporary", WRITES),
     ("CREATE VIRTUAL TABLE u USING fts5(a)", "virtual", WRITES),
     ("CREATE VIRTUAL TABLE u USING rtree(a, b, c)", "virtual", WRITES),
     ("SELECT load_extension('x')", "load_extension", "load_extension"),
