@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use rusqlite::hooks::AuthAction;
+use rusqlite::hooks::{AuthAction, AuthContext};
 
 /// Whose statements are prepared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,11 +100,19 @@ impl Word {
 
 /// Whether an action may happen; if so, whether it changes the schema or the planner's statistics. If not,
 /// why, for the tenant.
-pub(super) fn decide(action: &AuthAction<'_>, mode: Mode, word: Word) -> Result<bool, String> {
+pub(super) fn decide(context: &AuthContext<'_>, mode: Mode, word: Word) -> Result<bool, String> {
+    let action = &context.action;
     if mode == Mode::Open {
         return Ok(false);
     }
     reserved(action)?;
+    // `CREATE TABLE temp.t` is told as CREATE TABLE. ALTER goes over the temporary schema too.
+    let temporary = context
+        .database_name
+        .is_some_and(|name| name.eq_ignore_ascii_case("temp"));
+    if temporary && word != Word::Alter && !is_reading(action) {
+        return Err(TEMPORARY.into());
+    }
     match *action {
         AuthAction::Select | AuthAction::Recursive => Ok(false),
         AuthAction::Read { table_name, .. } => readable(table_name),
@@ -127,9 +135,7 @@ pub(super) fn decide(action: &AuthAction<'_>, mode: Mode, word: Word) -> Result<
         | AuthAction::DropTempIndex { .. }
         | AuthAction::DropTempTable { .. }
         | AuthAction::DropTempTrigger { .. }
-        | AuthAction::DropTempView { .. } => {
-            Err("temporary tables, views and triggers are not allowed: use a table or WITH".into())
-        }
+        | AuthAction::DropTempView { .. } => Err(TEMPORARY.into()),
         AuthAction::CreateVtable { .. } | AuthAction::DropVtable { .. } => {
             Err("virtual tables are not allowed".into())
         }
@@ -154,6 +160,18 @@ pub(super) fn decide(action: &AuthAction<'_>, mode: Mode, word: Word) -> Result<
         | AuthAction::Analyze { .. } => Ok(true),
         _ => Err("this kind of statement is not allowed".into()),
     }
+}
+
+const TEMPORARY: &str = "temporary tables, views and triggers are not allowed: use a table or WITH";
+
+fn is_reading(action: &AuthAction<'_>) -> bool {
+    matches!(
+        action,
+        AuthAction::Read { .. }
+            | AuthAction::Select
+            | AuthAction::Function { .. }
+            | AuthAction::Pragma { .. }
+    )
 }
 
 /// Ours begin like this.

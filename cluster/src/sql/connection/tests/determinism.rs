@@ -256,10 +256,7 @@ fn every_changed_row_is_seen() {
             &["D t 3>3 [3,11,-,22,-] []", "I w 0>0 [] [11,0]"],
         ),
         ("UPDATE w SET n = x'0102'", &["U w 0>0 [11,0] [11,x2]"]),
-        (
-            "UPDATE w SET k = 'z'",
-            &["D w 0>0 [11,x2] []", "I w 0>0 [] [z,x2]"],
-        ),
+        ("UPDATE w SET k = 'z'", &["U w 0>0 [11,x2] [z,x2]"]),
         (
             "INSERT INTO x VALUES (1), (zeroblob(3))",
             &["I x 1>1 [] [1]", "I x 2>2 [] [x3]"],
