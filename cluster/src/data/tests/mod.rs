@@ -1,6 +1,7 @@
 //! Databases on several nodes in one process, over the real mesh and groups.
 
 mod faults;
+mod keeper;
 mod moves;
 mod reads;
 
