@@ -141,7 +141,7 @@ impl DataGroups {
             .iter()
             .map(|(_, hashes)| hashes.first().copied().flatten())
             .collect();
-        let known = others.iter().any(|hash| *hash == Some(mark.hash));
+        let known = others.contains(&Some(mark.hash));
         known && judge(mark.hash, &others, None) == Verdict::Right
     }
 

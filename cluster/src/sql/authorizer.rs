@@ -91,10 +91,7 @@ impl Word {
     }
     /// Whether SQLite itself writes the tables of statistics for such a statement.
     fn keeps_statistics(self) -> bool {
-        matches!(
-            self,
-            Self::Alter | Self::Analyze | Self::Drop | Self::Reindex
-        )
+        matches!(self, Self::Alter | Self::Analyze | Self::Drop | Self::Reindex)
     }
 }
 
@@ -117,9 +114,9 @@ pub(super) fn decide(action: &AuthAction<'_>, mode: Mode, word: Word) -> Result<
         AuthAction::Attach { .. } | AuthAction::Detach { .. } => {
             Err("ATTACH and DETACH are not allowed: a namespace has one database".into())
         }
-        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => {
-            Err("BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed: use db_transaction".into())
-        }
+        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => Err(
+            "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed: use db_transaction".into(),
+        ),
         AuthAction::CreateTempIndex { .. }
         | AuthAction::CreateTempTable { .. }
         | AuthAction::CreateTempTrigger { .. }
@@ -189,9 +186,7 @@ fn reserved(action: &AuthAction<'_>) -> Result<(), String> {
         | AuthAction::Insert { table_name }
         | AuthAction::Delete { table_name }
         | AuthAction::Update { table_name, .. } => [table_name, ""],
-        AuthAction::CreateView { view_name } | AuthAction::DropView { view_name } => {
-            [view_name, ""]
-        }
+        AuthAction::CreateView { view_name } | AuthAction::DropView { view_name } => [view_name, ""],
         AuthAction::Reindex { index_name } => [index_name, ""],
         AuthAction::Pragma {
             pragma_value: Some(value),
@@ -224,10 +219,7 @@ const HIDDEN_TABLES: [&str; 9] = [
 ];
 
 fn readable(table: &str) -> Result<bool, String> {
-    if HIDDEN_TABLES
-        .iter()
-        .any(|name| name.eq_ignore_ascii_case(table))
-    {
+    if HIDDEN_TABLES.iter().any(|name| name.eq_ignore_ascii_case(table)) {
         return Err(format!("{table} may not be read"));
     }
     Ok(false)
@@ -290,11 +282,7 @@ fn pragma(name: &str, value: Option<&str>, mode: Mode) -> Result<bool, String> {
 }
 
 fn function(name: &str, mode: Mode, word: Word) -> Result<bool, String> {
-    let among = |names: &[&str]| {
-        names
-            .binary_search(&name.to_ascii_lowercase().as_str())
-            .is_ok()
-    };
+    let among = |names: &[&str]| names.binary_search(&name.to_ascii_lowercase().as_str()).is_ok();
     if among(&FUNCTIONS)
         || (mode == Mode::Read && among(&READ_FUNCTIONS))
         || (word == Word::Alter && among(&ALTER_FUNCTIONS))

@@ -83,12 +83,9 @@ pub(super) fn install(
     // triggers may use them although the schema is not trusted.
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
     let numbers = Arc::clone(generator);
-    sqlite.create_scalar_function(
-        "random",
-        0,
-        flags,
-        move |_| Ok(numbers.lock().next() as i64),
-    )?;
+    sqlite.create_scalar_function("random", 0, flags, move |_| {
+        Ok(numbers.lock().next() as i64)
+    })?;
     let blobs = Arc::clone(generator);
     sqlite.create_scalar_function("randomblob", 1, flags, move |context| {
         // As SQLite's: whatever is not a positive number is 1.
