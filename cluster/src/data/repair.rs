@@ -59,6 +59,7 @@ pub(super) async fn run(inner: Weak<Inner>) {
                 continue;
             }
             let (group, id) = &key;
+            groups.give_away(*group).await;
             match groups.repair(*group, id).await {
                 Ok(from) => {
                     groups.0.metrics.rebuilt(from);
