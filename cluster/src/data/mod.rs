@@ -80,7 +80,8 @@ pub enum DataError {
     /// The replicas that can be reached are not as fresh as the read demands. Says how far they are off.
     #[error("the replica is stale: {0}")]
     Stale(String),
-    /// This replica's copy of the database is being rebuilt, and no other could be reached.
+    /// This replica's copy of the database is being rebuilt, and no other could be reached; of a
+    /// write: this node leads, nothing was proposed.
     #[error("the database is being rebuilt: {0}")]
     Fenced(String),
     /// The disk is full on the leader.

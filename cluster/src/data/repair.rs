@@ -59,6 +59,7 @@ pub(super) async fn run(inner: Weak<Inner>) {
                 continue;
             }
             let (group, id) = &key;
+            groups.give_away(*group).await;
             match groups.repair(*group, id).await {
                 Ok(from) => {
                     groups.0.metrics.rebuilt(from);
@@ -141,7 +142,7 @@ impl DataGroups {
             .iter()
             .map(|(_, hashes)| hashes.first().copied().flatten())
             .collect();
-        let known = others.iter().any(|hash| *hash == Some(mark.hash));
+        let known = others.contains(&Some(mark.hash));
         known && judge(mark.hash, &others, None) == Verdict::Right
     }
 

@@ -155,7 +155,8 @@ impl DataGroups {
         if replica.keeper.is_fenced(&transaction.database)
             && replica.group.view().leader == Some(self.0.node)
         {
-            return Some(Err(DataError::Unavailable(group)));
+            let why = "another replica takes over".into();
+            return Some(Err(DataError::Fenced(why)));
         }
         let proposed = self.propose(group, &replica, bytes, deadline).await;
         Some(proposed.and_then(|(index, reply)| match reply {

@@ -11,7 +11,7 @@ use orama_proto::{GroupId, NodeId};
 use super::command::Command;
 use super::keeper::DataKeeper;
 use super::wire::{self, Ask, Told};
-use super::{DataGroups, Inner, Replica, compare, repair};
+use super::{DataGroups, Inner, compare, repair};
 
 /// A group is not given away more often.
 const HAND_OVER_EVERY: Duration = Duration::from_secs(5);
@@ -78,12 +78,8 @@ async fn tending(inner: Weak<Inner>, every: Duration) {
             {
                 tracing::warn!(%group, %error, "databases cannot be written back; the log grows meanwhile");
             }
-            if keeper.fenced_count() > 0
-                && let Some(replica) = groups.replica(group)
-                && replica.group.view().leader == Some(groups.0.node)
-                && due(&mut handed, group, HAND_OVER_EVERY)
-            {
-                groups.hand_over(group, &replica).await;
+            if keeper.fenced_count() > 0 && due(&mut handed, group, HAND_OVER_EVERY) {
+                groups.give_away(group).await;
             }
         }
     }
@@ -104,8 +100,14 @@ async fn dropping(inner: Weak<Inner>, every: Duration) {
 impl DataGroups {
     /// The leader answers what became of a transaction. While its copy of a database is
     /// fenced it cannot, so another one leads if it can.
-    async fn hand_over(&self, group: GroupId, replica: &Replica) {
+    pub(super) async fn give_away(&self, group: GroupId) {
+        let Some(replica) = self.replica(group) else {
+            return;
+        };
         let view = replica.group.view();
+        if view.leader != Some(self.0.node) {
+            return;
+        }
         let Ok(body) = wire::encode(&Ask::Sound { group }) else {
             return;
         };

@@ -72,11 +72,11 @@ mod tests {
     fn a_namespace_has_so_many_under_way() {
         let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
         let writes = Arc::new(Writes::new(metrics));
-        let name = Namespace::parse("a").unwrap();
+        let name = Namespace::parse("first").unwrap();
         let mut all: Vec<_> = (0..WRITES_OF_ONE).map(|_| writes.enter(&name)).collect();
         assert!(all.iter().all(Option::is_some));
         assert!(writes.enter(&name).is_none());
-        let other = Namespace::parse("b").unwrap();
+        let other = Namespace::parse("second").unwrap();
         assert!(writes.enter(&other).is_some());
         all.pop();
         assert!(writes.enter(&name).is_some());

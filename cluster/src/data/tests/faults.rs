@@ -109,7 +109,7 @@ async fn a_node_for_itself_rebuilds_from_its_copy_and_log() {
     keeper.fence(&id, "for a test").unwrap();
     let refused = try_write(&node, &id, "INSERT INTO t VALUES (99)").await;
     assert!(
-        matches!(refused, Err(DataError::Unavailable(_)) | Ok(_)),
+        matches!(refused, Err(DataError::Fenced(_)) | Ok(_)),
         "{refused:?}"
     );
     let extra = usize::from(refused.is_ok());

@@ -1,6 +1,7 @@
 //! Databases on several nodes in one process, over the real mesh and groups.
 
 mod faults;
+mod keeper;
 mod moves;
 mod reads;
 
@@ -89,7 +90,7 @@ async fn write(node: &Cluster, id: &DatabaseId, sql: &str) -> Written {
                 done(&written);
                 return written;
             }
-            Err(DataError::Unavailable(_)) if Instant::now() < deadline => {
+            Err(DataError::Unavailable(_) | DataError::Fenced(_)) if Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             Err(error) => panic!("{sql}: {error}"),
