@@ -653,7 +653,7 @@ async fn the_operator_sees_databases_and_their_hashes() {
     let mut all = Vec::new();
     for group in 1..=4 {
         let path = format!("/v1/admin/cluster/groups/data-{group}/databases");
-        let reply = node.admin(Method::GET, &path, "").await.expect(200).json();
+        let reply = node.admin(Method::GET, &path, None).await.expect(200).json();
         assert_eq!(reply["count"], reply["databases"].as_array().unwrap().len());
         all.extend(reply["databases"].as_array().unwrap().clone());
         tenant
@@ -671,7 +671,7 @@ async fn the_operator_sees_databases_and_their_hashes() {
     for (group, status) in [("data-99", 404), ("99", 404), ("x", 400)] {
         let path = format!("/v1/admin/cluster/groups/{group}/databases");
         assert_eq!(
-            node.admin(Method::GET, &path, "").await.status,
+            node.admin(Method::GET, &path, None).await.status,
             status,
             "{group}"
         );
@@ -684,7 +684,7 @@ async fn a_database_goes_with_its_namespace_and_survives_a_restart() {
     let tenant = steady(&node, "lasting").await;
     node.crash_and_restart().await;
     unharmed(&tenant).await;
-    node.admin(Method::DELETE, "/v1/admin/namespaces/lasting", "")
+    node.admin(Method::DELETE, "/v1/admin/namespaces/lasting", None)
         .await
         .expect(200);
     let again = node.tenant("lasting").await;

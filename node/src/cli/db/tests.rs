@@ -74,6 +74,37 @@ pub(super) async fn ran(words: &[&str], answers: Vec<(u16, &str)>) -> Ran {
     }
 }
 
+#[test]
+fn command_lines_parse() {
+    let parsed = |line: &str| Cli::try_parse_from(line.split(' '));
+    for line in [
+        "orama db query SELECT --level none --freshness 2s --freshness-strict",
+        "orama db query SELECT 1 -2 x --json",
+        "orama db query -",
+        "orama db exec INSERT --args [1] -n shop",
+        "orama db shell --level weak",
+        "orama db import a.sql",
+        "orama db export a.db --force",
+    ] {
+        assert!(parsed(line).is_ok(), "{line}");
+    }
+    for line in [
+        "orama db",
+        "orama db query",
+        "orama db query SELECT --level fresh",
+        "orama db query SELECT --freshness-strict",
+        "orama db exec INSERT 1 --args [1]",
+        "orama db exec INSERT --level none",
+        "orama db import",
+    ] {
+        assert!(parsed(line).is_err(), "{line}");
+    }
+    // What is taken together keeps the words of the command itself.
+    let help = Cli::try_parse_from(["orama", "db", "query", "--help"]).unwrap_err();
+    let help = help.to_string();
+    assert!(help.starts_with("Run one statement that reads"), "{help}");
+}
+
 #[tokio::test]
 async fn a_query_is_a_table_or_the_body() {
     let body = r#"{"items":[{"id":1,"t":"x"},{"id":2,"t":null}],"count":2,"columns":["id","t"]}"#;

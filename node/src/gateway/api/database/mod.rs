@@ -34,6 +34,11 @@ const SCHEMA: &str = "SELECT name, type, sql FROM sqlite_master \
     WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
     AND name NOT LIKE '\\_orama\\_%' ESCAPE '\\' ORDER BY name";
 
+/// What a function calls to write.
+const GUESTS_WAY: &str = "db_execute";
+/// Where a client writes.
+const OWN_WAY: &str = "/v1/rqlite/exec";
+
 /// Answer of `GET /v1/admin/cluster/groups/{group}/databases`.
 #[derive(Serialize)]
 struct Databases {
@@ -57,8 +62,13 @@ struct DatabaseBody {
 /// An error of SQL as the gateway answers it. Its words are those that functions
 /// get; the way out of this one is another here.
 fn refused(mut error: SqlError) -> ApiError {
-    if error.code == SqlCode::InvalidArgument && error.message.contains("db_execute") {
-        error.message = error.message.replace("db_execute", "/v1/rqlite/exec");
+    if error.code == SqlCode::InvalidArgument && error.message.contains(GUESTS_WAY) {
+        // The engine may name both ways; one is left.
+        let both = format!("{GUESTS_WAY} (POST {OWN_WAY})");
+        error.message = error
+            .message
+            .replace(&both, OWN_WAY)
+            .replace(GUESTS_WAY, OWN_WAY);
     }
     errors::sql(&error)
 }
@@ -252,6 +262,20 @@ impl Api {
                 .pop()
                 .ok_or_else(|| ApiError::new(ErrorCode::Internal, "no result came back")),
             SqlOutcome::RolledBack { error, .. } => Err(refused(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_that_writes_is_shown_the_endpoint() {
+        for words in ["db_execute", "db_execute (POST /v1/rqlite/exec)"] {
+            let error = refused(SqlError::invalid(format!("it writes: use {words}")));
+            assert_eq!(error.code.status(), 400);
+            assert_eq!(error.message, "it writes: use /v1/rqlite/exec");
         }
     }
 }
