@@ -12,6 +12,10 @@ use reqwest::Method;
 use serde_json::json;
 
 const SETTLED: Duration = Duration::from_secs(60);
+const ONE: Convergence = Convergence {
+    members: 1,
+    voters: 1,
+};
 const THREE: Convergence = Convergence {
     members: 3,
     voters: 3,
@@ -72,6 +76,7 @@ async fn a_restart_applies_nothing_twice_and_loses_nothing() {
         ..Options::default()
     };
     let mut cluster = Cluster::start(1, options).await;
+    cluster.converged(ONE, SETTLED).await;
     let tenant = cluster.node(0).tenant("counted").await;
     let database = through(&cluster, 0, &tenant);
     let create =
@@ -102,6 +107,7 @@ async fn a_restart_applies_nothing_twice_and_loses_nothing() {
             cluster.stop(0).await;
             cluster.start_node(0).await
         };
+        cluster.converged(ONE, SETTLED).await;
         let n = database.value("SELECT n FROM counter", vec![]).await;
         assert_eq!(n, expected, "round {round}");
         let again = database.value("SELECT r FROM counter", vec![]).await;

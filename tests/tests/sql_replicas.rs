@@ -20,6 +20,10 @@ const THREE: Convergence = Convergence {
     members: 3,
     voters: 3,
 };
+const ONE: Convergence = Convergence {
+    members: 1,
+    voters: 1,
+};
 const SETTLED: Duration = Duration::from_secs(60);
 const CLIENTS: usize = 6;
 /// Two databases, so that what one does cannot leak into the other.
@@ -265,6 +269,8 @@ async fn a_replica_by_snapshot_is_like_one_by_statements() {
 async fn an_export_is_the_database() {
     let mut rng = Rng::new(seed());
     let cluster = Cluster::start(1, Options::default()).await;
+    // Each data group elects for itself.
+    cluster.converged(ONE, SETTLED).await;
     let tenant = cluster.node(0).tenant("exported").await;
     let database = Database::of(&tenant);
     for sql in SCHEMA {
