@@ -262,7 +262,13 @@ impl DataGroups {
             };
             let copy = groups.0.copies.place(Some(room)).map_err(|e| failed(&e))?;
             let backup = databases.backup(&id, copy.path()).map_err(|e| failed(&e))?;
-            Ok(backup.map(|backup| Made { copy, backup, at }))
+            let Some(mut backup) = backup else {
+                return Ok(None);
+            };
+            if copy_for == CopyFor::Client {
+                backup.bytes = for_client(copy.path()).map_err(|e| failed(&e))?;
+            }
+            Ok(Some(Made { copy, backup, at }))
         });
         let made = made.await.unwrap_or_else(|_| Err(unavailable()))?;
         if made.is_some() {
@@ -296,6 +302,17 @@ impl DataGroups {
             at: made.at,
         }))
     }
+}
+
+/// Makes a copy a plain SQLite file without anything of ours; answers its length.
+fn for_client(path: &Path) -> io::Result<u64> {
+    let strip = || {
+        let conn = rusqlite::Connection::open(path)?;
+        conn.pragma_update(None, "journal_mode", "DELETE")?;
+        conn.execute_batch("DROP TABLE IF EXISTS _orama_state")
+    };
+    strip().map_err(io::Error::other)?;
+    Ok(std::fs::metadata(path)?.len())
 }
 
 fn local(group: GroupId, made: Option<Made>) -> Export {

@@ -84,7 +84,7 @@ impl Ask {
 pub(super) struct Copied {
     pub(super) token: u128,
     pub(super) bytes: u64,
-    /// xxh3-128 of the file.
+    /// xxh3-128 of the file, of a copy for a replica.
     pub(super) sum: u128,
     /// Everything up to this entry is in it.
     pub(super) at: u64,

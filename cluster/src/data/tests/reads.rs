@@ -138,6 +138,9 @@ async fn long_answers_and_whole_copies_cross_the_mesh() {
         let sum = "SELECT count(*) || ':' || sum(length(v)) || ':' || max(v) FROM t";
         let sum: String = copy.query_row(sum, [], |row| row.get(0)).unwrap();
         assert!(sum.starts_with("6000:6000000:"), "{sum}");
+        let names = "SELECT group_concat(name) FROM sqlite_master";
+        let names: String = copy.query_row(names, [], |row| row.get(0)).unwrap();
+        assert_eq!(names, "t", "nothing of ours is in it");
     }
     let nobody = DatabaseId {
         born: orama_proto::Timestamp(1),
