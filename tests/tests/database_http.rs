@@ -653,7 +653,11 @@ async fn the_operator_sees_databases_and_their_hashes() {
     let mut all = Vec::new();
     for group in 1..=4 {
         let path = format!("/v1/admin/cluster/groups/data-{group}/databases");
-        let reply = node.admin(Method::GET, &path, None).await.expect(200).json();
+        let reply = node
+            .admin(Method::GET, &path, None)
+            .await
+            .expect(200)
+            .json();
         assert_eq!(reply["count"], reply["databases"].as_array().unwrap().len());
         all.extend(reply["databases"].as_array().unwrap().clone());
         tenant

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use orama_cluster::{Dump, DumpError, sql_pieces};
 use orama_proto::limits::{SQL_BODY_MAX_BYTES, SQL_OPS_MAX, SQL_STATEMENT_MAX_BYTES};
 use orama_proto::sql::{SqlOp, SqlValue};
-use reqwest::Method;
 use tokio::sync::mpsc;
 
 use super::WITHIN;
