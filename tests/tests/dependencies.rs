@@ -55,7 +55,7 @@ const UNSAFE: &[(&str, &str)] = &[
         "loading compiled code that this node wrote and checksummed",
     ),
     (
-        "cluster/src/sql/raw.rs",
+        "cluster/src/sql/raw",
         "SQLite's C interface: its clock, changed rows, which write failed",
     ),
 ];
