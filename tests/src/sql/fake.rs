@@ -53,11 +53,7 @@ fn run(conn: &rusqlite::Connection, op: &Value) -> rusqlite::Result<(u64, Vec<Va
     let sql = op["sql"].as_str().unwrap_or_default();
     let args = op["args"].as_array().cloned().unwrap_or_default();
     let mut statement = conn.prepare(sql)?;
-    let columns: Vec<String> = statement
-        .column_names()
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let before = conn.total_changes();
     let mut rows = statement.query(rusqlite::params_from_iter(args.iter().map(bound)))?;
     let mut found = Vec::new();

@@ -200,6 +200,11 @@ pub async fn dump(database: &Database, level: &str) -> String {
     for row in &schema {
         let _ = writeln!(out, "{row}");
     }
+    let number = database
+        .query_at(level, "PRAGMA user_version", vec![])
+        .await
+        .done();
+    let _ = writeln!(out, "user_version {number:?}");
     let tables = schema.iter().filter(|row| row["type"] == "table");
     for table in tables {
         let (name, sql) = (text(&table["name"]), text(&table["sql"]));

@@ -243,7 +243,8 @@ pub(super) const FIXED: &[(&str, Expect, &str)] = {
         ),
         ("attach", Denied, "ATTACH ':memory:' AS other"),
         ("vacuum", Denied, "VACUUM"),
-        ("pragma", Denied, "PRAGMA user_version = 7"),
+        ("the tenant's number", Done, "PRAGMA user_version = 7"),
+        ("pragma", Denied, "PRAGMA recursive_triggers = ON"),
         ("begin", Denied, "BEGIN"),
         ("temporary table", Denied, "CREATE TEMP TABLE t(a)"),
         (
