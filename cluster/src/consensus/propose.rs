@@ -22,6 +22,8 @@ const LEADER_WAIT: Duration = Duration::from_secs(5);
 /// A leader has so long to commit an entry. One that lost its peers would wait
 /// for ever: openraft ends a pending write only when its entry is applied or replaced.
 const COMMIT_WAIT: Duration = Duration::from_secs(10);
+/// A leader that has no room has so long to be followed by another one.
+const FULL_WAIT: Duration = Duration::from_secs(2);
 /// A leader is given so much longer to answer somebody else's proposal.
 const ANSWER_WAIT: Duration = Duration::from_secs(11);
 /// After the leader's answer this replica has so long to apply the entry too.
@@ -74,6 +76,7 @@ impl Group {
             Ok(Err(_)) | Err(_) => return Err(ProposeFault::NoLeader),
         };
         let mut pause = PAUSE_FIRST;
+        let full_until = Instant::now() + FULL_WAIT;
         loop {
             let tried = match self.propose_here(&command).await {
                 Tried::Elsewhere(Some(leader)) if leader != self.inner.shared.node => {
@@ -81,8 +84,12 @@ impl Group {
                 }
                 tried => tried,
             };
-            if let Tried::Done(result) = tried {
-                return result;
+            match tried {
+                // Nothing was appended, and a leader without room asks another one to lead.
+                Tried::Done(Err(ProposeFault::Full))
+                    if !self.is_alone() && Instant::now() + pause < full_until => {}
+                Tried::Done(result) => return result,
+                Tried::Elsewhere(_) => {}
             }
             if Instant::now() + pause >= deadline {
                 return Err(ProposeFault::NoLeader);
