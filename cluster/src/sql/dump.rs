@@ -1,4 +1,23 @@
 //! A database file as SQL text, for export and import of files that are not ours to serve.
+//!
+//! The file comes from anywhere: it is opened read-only, checked first, nothing in it is
+//! run (no view, no trigger, no generated column), and what it says its schema is goes on only if
+//! it is one statement.
+
+mod row;
+mod schema;
+mod split;
+
+use std::path::Path;
+
+use orama_proto::sql::{OpKind, SqlOp, SqlValue};
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, OpenFlags};
+
+use self::schema::{Schema, Table};
+pub(super) use self::split::first_word;
+pub use self::split::{SqlPiece, split_sql, sql_pieces};
 
 /// A file that cannot be dumped.
 #[derive(Debug, thiserror::Error)]
@@ -6,7 +25,134 @@ pub enum DumpError {
     /// SQLite says why.
     #[error("{0}")]
     File(String),
+    /// Something in it that SQL text or our databases cannot have.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+impl From<rusqlite::Error> for DumpError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::File(error.to_string())
+    }
+}
+
+/// One statement that makes a part of the database again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DumpStatement {
+    /// The statement, with a `?` for every argument.
+    sql: String,
+    args: Vec<SqlValue>,
+}
+
+impl DumpStatement {
+    /// As an op of a transaction: values are arguments.
+    pub fn into_op(self) -> SqlOp {
+        SqlOp {
+            kind: OpKind::Exec,
+            sql: self.sql,
+            args: self.args,
+        }
+    }
+
+    /// As text, values written out; without a semicolon.
+    pub fn to_sql(&self) -> String {
+        row::written_out(&self.sql, &self.args)
+    }
 }
 
 /// Statements that make a database again.
-pub struct Dump {}
+pub struct Dump {
+    conn: Connection,
+    schema: Schema,
+}
+
+impl Dump {
+    /// Opens and checks any SQLite file. Blocks for as long as reading all of it takes.
+    ///
+    /// Refused are damaged files and ones with virtual tables (they are named). Tables of
+    /// ours and SQLite's own are left out.
+    pub fn open(path: &Path) -> Result<Self, DumpError> {
+        let conn = Connection::open_with_flags(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
+        // Lowered after the schema proved readable: what is in it may be long.
+        conn.execute_batch(
+            "PRAGMA query_only = ON; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0",
+        )?;
+        conn.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+        conn.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
+        conn.busy_timeout(std::time::Duration::from_secs(5))?;
+        // One moment for everything that follows.
+        conn.execute_batch("BEGIN")?;
+        let found: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if found != "ok" {
+            return Err(DumpError::File(format!("the file is damaged: {found}")));
+        }
+        let schema = Schema::read(&conn)?;
+        Ok(Self { conn, schema })
+    }
+
+    /// Hands over the statements, in an order in which they can be run one after the other with
+    /// foreign keys on: tables (those that others refer to first) with their rows, counters
+    /// of AUTOINCREMENT, indexes, triggers, views. No order helps rows that refer to each other in
+    /// a circle, and rows of a table that refer to later ones of it are not sorted.
+    ///
+    /// # Errors
+    /// What the file answers, and whatever `take` answers: then nothing more is read.
+    pub fn each<E: From<DumpError>>(
+        &self,
+        mut take: impl FnMut(DumpStatement) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for table in &self.schema.tables {
+            take(plain(table.sql.clone()))?;
+        }
+        for table in &self.schema.tables {
+            self.rows(table, &mut take)?;
+        }
+        for (table, seq) in &self.schema.counters {
+            // The rows have set it to the largest rowid that is there now.
+            take(DumpStatement {
+                sql: "DELETE FROM sqlite_sequence WHERE name = ?".to_owned(),
+                args: vec![SqlValue::Text(table.clone())],
+            })?;
+            take(DumpStatement {
+                sql: "INSERT INTO sqlite_sequence(name, seq) VALUES(?, ?)".to_owned(),
+                args: vec![SqlValue::Text(table.clone()), SqlValue::Integer(*seq)],
+            })?;
+        }
+        for sql in &self.schema.rest {
+            take(plain(sql.clone()))?;
+        }
+        Ok(())
+    }
+
+    fn rows<E: From<DumpError>>(
+        &self,
+        table: &Table,
+        take: &mut impl FnMut(DumpStatement) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let file = |e: rusqlite::Error| DumpError::from(e);
+        let (select, insert) = row::statements(table);
+        let mut statement = self.conn.prepare(&select).map_err(file)?;
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next().map_err(file)? {
+            take(row::insert(&insert, row, table.columns.len())?)?;
+        }
+        Ok(())
+    }
+}
+
+fn plain(sql: String) -> DumpStatement {
+    DumpStatement {
+        sql,
+        args: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

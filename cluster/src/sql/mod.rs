@@ -19,7 +19,7 @@ mod writer;
 pub(crate) use databases::{
     Backup, DatabaseInfo, Databases, DatabasesOptions, Fenced, Floor, Metrics, SaveFault,
 };
-pub use dump::{Dump, DumpError};
+pub use dump::{Dump, DumpError, DumpStatement, SqlPiece, split_sql, sql_pieces};
 pub(crate) use reader::{Query, Reader};
 pub(crate) use writer::{Applied, Item, Mark, Writer};
 

@@ -1,11 +1,20 @@
 //! Applies entries of the log to one database: a batch in one transaction, each
 //! entry in a savepoint, the applied index and the effect hash in the same transaction.
+//!
+//! What an entry does must not depend on which entries share its transaction: another replica
+//! cuts its batches elsewhere. SQLite ends the whole transaction by itself on `OR ROLLBACK`,
+//! `RAISE(ROLLBACK)`, an interrupt (the step budget) and a full database. Then what came before
+//! is applied again, the entry that did it in a transaction of its own, and so on.
 
-use std::path::Path;
+mod entry;
+
+use std::path::{Path, PathBuf};
 
 use orama_proto::sql::{SqlOutcome, SqlTransaction, Stamp};
 
-use super::EngineFault;
+use self::entry::Ran;
+use super::connection::{Connection, Failure};
+use super::{EngineFault, effects};
 
 /// How far a database is, as it says itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,24 +45,209 @@ pub(crate) struct Applied {
 }
 
 /// The connection through which a database changes. Blocks.
-pub(crate) struct Writer {}
+pub(crate) struct Writer {
+    conn: Connection,
+    path: PathBuf,
+    mark: Mark,
+    /// A fault came between: the transaction may be open, and only the file knows the mark.
+    unsettled: bool,
+}
+
+/// How a batch went.
+enum Batch {
+    Committed,
+    /// SQLite ended the transaction in this entry; nothing of the batch is in the file.
+    Ended(usize),
+}
 
 impl Writer {
     /// Opens or makes the file. `check`: read all of it first (`quick_check`).
-    pub(crate) fn open(_path: &Path, _check: bool) -> Result<Self, EngineFault> {
-        todo!()
+    pub(crate) fn open(path: &Path, check: bool) -> Result<Self, EngineFault> {
+        let conn = Connection::writer(path)?;
+        if check {
+            quick_check(&conn)?;
+        }
+        let mark = read_mark(&conn)?;
+        Ok(Self {
+            conn,
+            path: path.to_owned(),
+            mark,
+            unsettled: false,
+        })
     }
+
     /// What the file says.
     pub(crate) fn mark(&self) -> Mark {
-        todo!()
+        self.mark
     }
-    /// Applies entries in order. Those at or before the mark are skipped. On a fault nothing of
-    /// the batch is in the file.
-    pub(crate) fn apply(&mut self, _items: &[Item<'_>]) -> Result<Vec<Applied>, EngineFault> {
-        todo!()
+
+    /// Applies entries in order. Those at or before the mark are skipped. On a fault the entry
+    /// it came in and those after it are not in the file; those before it are only if SQLite had
+    /// ended a transaction of the batch. The mark says which.
+    pub(crate) fn apply(&mut self, items: &[Item<'_>]) -> Result<Vec<Applied>, EngineFault> {
+        if self.unsettled {
+            self.settle()?;
+        }
+        let mut done = Vec::with_capacity(items.len());
+        let there = items
+            .iter()
+            .take_while(|item| item.index <= self.mark.applied)
+            .count();
+        let (there, fresh) = items.split_at(there);
+        done.extend(there.iter().map(|item| Applied {
+            index: item.index,
+            outcome: None,
+            hash: self.mark.hash,
+        }));
+        let result = self.run(fresh, &mut done);
+        match result {
+            Ok(()) => Ok(done),
+            Err(fault) => {
+                self.unsettled = true;
+                // What it says is no news: the next `apply` looks whether it worked.
+                let _ = self.settle();
+                Err(fault)
+            }
+        }
     }
+
     /// Bytes of the database and of its write-ahead log.
     pub(crate) fn bytes(&self) -> u64 {
-        todo!()
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        size(&self.path) + size(Path::new(&log))
+    }
+
+    /// Ends what a fault left open and reads the mark again.
+    fn settle(&mut self) -> Result<(), EngineFault> {
+        if !self.conn.transaction_gone() {
+            self.ours("ROLLBACK", &[])?;
+        }
+        self.conn.take_effects();
+        self.mark = read_mark(&self.conn)?;
+        self.unsettled = false;
+        Ok(())
+    }
+
+    fn run(&mut self, mut items: &[Item<'_>], done: &mut Vec<Applied>) -> Result<(), EngineFault> {
+        while !items.is_empty() {
+            let at = match self.batch(items, done)? {
+                Batch::Committed => return Ok(()),
+                Batch::Ended(at) => at,
+            };
+            let (before, rest) = items.split_at(at);
+            let Some((ended, after)) = rest.split_first() else {
+                return Ok(());
+            };
+            self.run(before, done)?;
+            self.alone(ended, done)?;
+            items = after;
+        }
+        Ok(())
+    }
+
+    /// Applies entries in one transaction.
+    fn batch(&mut self, items: &[Item<'_>], done: &mut Vec<Applied>) -> Result<Batch, EngineFault> {
+        let before = done.len();
+        let mut mark = self.mark;
+        self.ours("BEGIN IMMEDIATE", &[])?;
+        for (at, item) in items.iter().enumerate() {
+            match entry::run(&self.conn, item)? {
+                Ran::Settled { outcome, effects } => {
+                    done.push(settled(&mut mark, item, effects, outcome));
+                }
+                Ran::Ended(_) => {
+                    done.truncate(before);
+                    return Ok(Batch::Ended(at));
+                }
+            }
+        }
+        self.commit(mark)?;
+        Ok(Batch::Committed)
+    }
+
+    /// Applies an entry in a transaction of its own; when SQLite ends that, it is recorded in another.
+    fn alone(&mut self, item: &Item<'_>, done: &mut Vec<Applied>) -> Result<(), EngineFault> {
+        let mut mark = self.mark;
+        self.ours("BEGIN IMMEDIATE", &[])?;
+        let (outcome, effects) = match entry::run(&self.conn, item)? {
+            Ran::Settled { outcome, effects } => (outcome, effects),
+            Ran::Ended(outcome) => {
+                self.ours("BEGIN IMMEDIATE", &[])?;
+                entry::record(&self.conn, item.index)?;
+                (outcome, 0)
+            }
+        };
+        let applied = settled(&mut mark, item, effects, outcome);
+        self.commit(mark)?;
+        done.push(applied);
+        Ok(())
+    }
+
+    fn commit(&mut self, mark: Mark) -> Result<(), EngineFault> {
+        let hash = mark.hash.to_be_bytes();
+        self.ours(
+            "UPDATE _orama_state SET hash = ?1 WHERE id = 1",
+            &[&hash.as_slice()],
+        )?;
+        self.ours("COMMIT", &[])?;
+        self.mark = mark;
+        Ok(())
+    }
+
+    fn ours(&self, sql: &'static str, params: &[&dyn rusqlite::ToSql]) -> Result<(), EngineFault> {
+        entry::ours(&self.conn, sql, params)
     }
 }
+
+fn settled(mark: &mut Mark, item: &Item<'_>, effects: u128, outcome: SqlOutcome) -> Applied {
+    mark.applied = item.index;
+    mark.hash = effects::chain(mark.hash, item.index, effects, item.transaction, &outcome);
+    Applied {
+        index: item.index,
+        outcome: Some(outcome),
+        hash: mark.hash,
+    }
+}
+
+fn read_mark(conn: &Connection) -> Result<Mark, EngineFault> {
+    let read = conn.sql().query_row(
+        "SELECT applied, hash FROM _orama_state WHERE id = 1",
+        [],
+        |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)),
+    );
+    let (applied, hash) = read.map_err(|e| match e {
+        rusqlite::Error::SqliteFailure(..) => fault(conn.failure(e)),
+        other => EngineFault::Damaged(format!("its own mark: {other}")),
+    })?;
+    let hash = <[u8; 16]>::try_from(hash)
+        .map_err(|_| EngineFault::Damaged("its own mark: the hash is none".to_owned()))?;
+    Ok(Mark {
+        applied: applied.cast_unsigned(),
+        hash: u128::from_be_bytes(hash),
+    })
+}
+
+/// Reads all of the file.
+fn quick_check(conn: &Connection) -> Result<(), EngineFault> {
+    let found = conn
+        .sql()
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
+        .map_err(|e| fault(conn.failure(e)))?;
+    match found.as_str() {
+        "ok" => Ok(()),
+        _ => Err(EngineFault::Damaged(found)),
+    }
+}
+
+/// Statements of ours cannot be to blame: one that fails is the replica's trouble.
+fn fault(failure: Failure) -> EngineFault {
+    match failure {
+        Failure::Fault(fault) => fault,
+        Failure::Statement(error) => EngineFault::Io(error.message),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+//! Cuts a file of SQL into statements, without understanding them.
+
+/// One statement of a longer text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SqlPiece<'a> {
+    /// The line it begins in, from 1.
+    pub line: usize,
+    /// The statement without what stands around it: no semicolon, no comments before it.
+    pub sql: &'a str,
+    /// Whether a semicolon ended it. Only the last piece of a text may be incomplete; a shell
+    /// goes on reading then, a file may just end so.
+    pub complete: bool,
+}
+
+impl SqlPiece<'_> {
+    /// Whether it is of the frame that `sqlite3 FILE .dump` puts around its statements:
+    /// transaction brackets and `PRAGMA foreign_keys` or `writable_schema`.
+    pub fn is_dump_frame(&self) -> bool {
+        let mut words = words(self.sql);
+        let mut word = || words.next().unwrap_or_default().to_ascii_lowercase();
+        match word().as_str() {
+            "begin" | "commit" | "end" => true,
+            "pragma" => matches!(word().as_str(), "foreign_keys" | "writable_schema"),
+            _ => false,
+        }
+    }
+}
+
+/// The statements of a text as [`sql_pieces`] cuts it, without the frame that
+/// `sqlite3 FILE .dump` writes: an import has its own transactions.
+pub fn split_sql(text: &str) -> impl Iterator<Item = SqlPiece<'_>> {
+    sql_pieces(text).filter(|piece| !piece.is_dump_frame())
+}
+
+/// Cuts a text into its statements, in order. Knows strings, quoted names, comments and the
+/// bodies of triggers; empty statements are left out. Never fails: what is not SQL becomes
+/// a piece that SQLite refuses.
+pub fn sql_pieces(text: &str) -> impl Iterator<Item = SqlPiece<'_>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    Pieces {
+        text,
+        at: 0,
+        line: 1,
+    }
+}
+
+/// The first word of a statement, without what stands before it.
+pub(crate) fn first_word(sql: &str) -> &str {
+    words(sql).next().unwrap_or_default()
+}
+
+/// The words of a statement until something else comes.
+pub(super) fn words(sql: &str) -> impl Iterator<Item = &str> {
+    let mut tokens = Tokens { text: sql, at: 0 };
+    std::iter::from_fn(move || {
+        loop {
+            match tokens.next()? {
+                (Token::Space, _) => {}
+                (Token::Word, word) => return Some(word),
+                _ => return None,
+            }
+        }
+    })
+}
+
+struct Pieces<'a> {
+    text: &'a str,
+    at: usize,
+    /// The line `at` is in.
+    line: usize,
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = SqlPiece<'a>;
+
+    fn next(&mut self) -> Option<SqlPiece<'a>> {
+        let mut tokens = Tokens {
+            text: self.text,
+            at: self.at,
+        };
+        let mut start = None;
+        let mut shape = Shape::default();
+        loop {
+            let before = tokens.at;
+            let token = tokens.next();
+            match token {
+                Some((Token::Space, _)) => continue,
+                Some((Token::Semicolon, _)) if start.is_none() => continue,
+                Some((Token::Semicolon, _)) if !shape.ends_here() => {}
+                Some((Token::Semicolon, _)) | None => {
+                    let start = start?;
+                    self.line += lines(self.text.get(self.at..start)?);
+                    let line = self.line;
+                    self.line += lines(self.text.get(start..tokens.at)?);
+                    self.at = tokens.at;
+                    return Some(SqlPiece {
+                        line,
+                        sql: self.text.get(start..before)?.trim_end(),
+                        complete: token.is_some(),
+                    });
+                }
+                Some((kind, word)) => {
+                    start.get_or_insert(before);
+                    shape.word(if kind == Token::Word { word } else { "" });
+                    continue;
+                }
+            }
+            shape.semicolon();
+        }
+    }
+}
+
+fn lines(text: &str) -> usize {
+    text.bytes().filter(|b| *b == b'\n').count()
+}
+
+/// What kind of statement it is so far: the body of a trigger has semicolons inside.
+#[derive(Default)]
+enum Shape {
+    /// Nothing but EXPLAIN, QUERY, PLAN.
+    #[default]
+    Start,
+    /// CREATE, TEMP, TEMPORARY.
+    Create,
+    Plain,
+    /// Inside of CREATE TRIGGER.
+    Trigger,
+    /// There, right after a semicolon.
+    AfterSemicolon,
+    /// There, after a semicolon and END.
+    AfterEnd,
+}
+
+impl Shape {
+    fn word(&mut self, word: &str) {
+        let is = |other: &str| word.eq_ignore_ascii_case(other);
+        *self = match self {
+            Self::Start if is("explain") || is("query") || is("plan") => return,
+            Self::Start if is("create") => Self::Create,
+            Self::Create if is("temp") || is("temporary") => return,
+            Self::Create if is("trigger") => Self::Trigger,
+            Self::AfterSemicolon if is("end") => Self::AfterEnd,
+            Self::Trigger | Self::AfterSemicolon | Self::AfterEnd => Self::Trigger,
+            Self::Start | Self::Create | Self::Plain => Self::Plain,
+        };
+    }
+
+    /// Whether a semicolon here ends the statement.
+    fn ends_here(&self) -> bool {
+        !matches!(self, Self::Trigger | Self::AfterSemicolon)
+    }
+
+    fn semicolon(&mut self) {
+        *self = Self::AfterSemicolon;
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token {
+    /// White space or a comment.
+    Space,
+    Semicolon,
+    /// A keyword or a name.
+    Word,
+    /// Anything else: a string, a quoted name, an operator.
+    Other,
+}
+
+struct Tokens<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Tokens<'a> {
+    fn next(&mut self) -> Option<(Token, &'a str)> {
+        let rest = self.text.get(self.at..)?;
+        let bytes = rest.as_bytes();
+        let first = *bytes.first()?;
+        let (token, len) = match (first, bytes.get(1)) {
+            (b';', _) => (Token::Semicolon, 1),
+            (b' ' | b'\t' | b'\n' | b'\r' | 0x0c, _) => (Token::Space, 1),
+            (b'-', Some(b'-')) => (Token::Space, until(rest, 2, "\n")),
+            (b'/', Some(b'*')) => (Token::Space, until(rest, 2, "*/")),
+            (b'\'', _) => (Token::Other, until(rest, 1, "'")),
+            (b'"', _) => (Token::Other, until(rest, 1, "\"")),
+            (b'`', _) => (Token::Other, until(rest, 1, "`")),
+            (b'[', _) => (Token::Other, until(rest, 1, "]")),
+            _ if word_byte(first) => {
+                let len = bytes.iter().position(|b| !word_byte(*b));
+                (Token::Word, len.unwrap_or(bytes.len()))
+            }
+            _ => (Token::Other, 1),
+        };
+        self.at += len;
+        Some((token, rest.get(..len)?))
+    }
+}
+
+/// Length up to and with the next `end` at or after `from`, or of everything. A doubled quote
+/// inside a string makes two strings side by side, which comes to the same.
+fn until(text: &str, from: usize, end: &str) -> usize {
+    text.get(from..)
+        .and_then(|rest| rest.find(end))
+        .map_or(text.len(), |at| from + at + end.len())
+}
+
+fn word_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(text: &str) -> Vec<(usize, &str)> {
+        split_sql(text).map(|p| (p.line, p.sql)).collect()
+    }
+
+    #[test]
+    fn cuts_at_semicolons_that_end_a_statement() {
+        assert_eq!(cut(""), []);
+        assert_eq!(cut(" ;; -- nothing;\n /* ; */ ;"), []);
+        assert_eq!(
+            cut("SELECT 1;\n\nSELECT 2\n;SELECT 3 -- end"),
+            [(1, "SELECT 1"), (3, "SELECT 2"), (4, "SELECT 3 -- end")]
+        );
+        assert_eq!(
+            cut("-- first\nINSERT INTO \"a;b\" VALUES(';''\n;', `;`, [;], /* ; */ 2);\nSELECT 1;"),
+            [
+                (
+                    2,
+                    "INSERT INTO \"a;b\" VALUES(';''\n;', `;`, [;], /* ; */ 2)"
+                ),
+                (4, "SELECT 1")
+            ]
+        );
+        assert_eq!(cut("SELECT 'é;ü'; SELECT ü;").len(), 2);
+        assert_eq!(cut("\u{feff}SELECT 1;"), [(1, "SELECT 1")]);
+        assert_eq!(cut("SELECT 1\r\n;\r\nSELECT 2;")[1], (3, "SELECT 2"));
+    }
+
+    #[test]
+    fn a_trigger_is_one_statement() {
+        let trigger = "CREATE TEMP TRIGGER t AFTER INSERT ON a BEGIN\n \
+             SELECT CASE WHEN 1 THEN 2 END; UPDATE a SET end = 1; /* ; */ \n END";
+        assert_eq!(
+            cut(&format!("{trigger} ;\nSELECT 1;")),
+            [(1, trigger), (4, "SELECT 1")]
+        );
+        let explained = format!("EXPLAIN QUERY PLAN {trigger}");
+        assert_eq!(cut(&format!("{explained};SELECT 1"))[0].1, explained);
+        // A table of that name is none.
+        assert_eq!(cut("CREATE TABLE trigger(a); SELECT 1;").len(), 2);
+        assert_eq!(cut("INSERT INTO a SELECT create trigger; END;").len(), 1);
+    }
+
+    #[test]
+    fn says_what_is_unfinished() {
+        for text in [
+            "SELECT 1",
+            "SELECT ';",
+            "SELECT \";",
+            "SELECT 1 /* ;",
+            "SELECT 1 -- ;",
+            "CREATE TRIGGER a AFTER INSERT ON b BEGIN SELECT 1;",
+            "CREATE TRIGGER a AFTER INSERT ON b BEGIN SELECT 1; END",
+        ] {
+            let pieces: Vec<_> = sql_pieces(text).collect();
+            assert_eq!(pieces.len(), 1, "{text}");
+            assert!(!pieces[0].complete, "{text}");
+            assert_eq!(pieces[0].sql, text);
+        }
+        assert!(sql_pieces("SELECT 1;").all(|p| p.complete));
+    }
+
+    #[test]
+    fn leaves_out_the_frame_of_a_dump() {
+        let text = "PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\nCREATE TABLE a(b);\n\
+             /* x */ commit;\nPRAGMA user_version=3;\nROLLBACK; -- due to errors\n";
+        assert_eq!(
+            cut(text),
+            [
+                (3, "CREATE TABLE a(b)"),
+                (5, "PRAGMA user_version=3"),
+                (6, "ROLLBACK")
+            ]
+        );
+        assert_eq!(sql_pieces(text).count(), 6);
+    }
+
+    #[test]
+    fn finds_the_first_word() {
+        assert_eq!(first_word(" /* a */ -- b\n\tcreate/**/table"), "create");
+        assert_eq!(first_word("(SELECT 1)"), "");
+        assert_eq!(first_word(""), "");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn pieces_are_the_text_in_order(
+            text in "([a-z;'\"`\\[\\] \n/*é-]|create |trigger |end|;){0,60}"
+        ) {
+            let mut rest = text.as_str();
+            let mut line = 1;
+            for piece in sql_pieces(&text) {
+                let at = rest.find(piece.sql).unwrap();
+                proptest::prop_assert!(!piece.sql.trim().is_empty());
+                // What lies between is space, comments and semicolons.
+                proptest::prop_assert!(sql_pieces(&rest[..at]).count() == 0);
+                line += lines(&rest[..at]);
+                proptest::prop_assert_eq!(piece.line, line);
+                line += lines(piece.sql);
+                rest = &rest[at + piece.sql.len()..];
+            }
+            proptest::prop_assert!(sql_pieces(rest).count() == 0);
+        }
+    }
+}

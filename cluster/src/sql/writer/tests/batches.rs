@@ -1,0 +1,184 @@
+//! The property that replicas rest on: what entries do does not depend on how they are
+//! cut into batches, nor on restarts and replays in between.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Statements that work together and against each other. `N` becomes a number.
+const STATEMENTS: &[&str] = &[
+    "INSERT INTO t(a, b) VALUES(N, 'b' || N)",
+    "INSERT INTO t(a, b) VALUES(N, random()) RETURNING id, b",
+    "INSERT INTO t(a, b) VALUES(N, hex(randomblob(4)))",
+    "INSERT INTO t(a) VALUES(N) ON CONFLICT(a) DO UPDATE SET b = b || 'x', at = CURRENT_TIMESTAMP",
+    "INSERT OR ROLLBACK INTO t(a) VALUES(N)",
+    "INSERT OR FAIL INTO t(a) VALUES(N + 1), (N), (N + 2)",
+    "INSERT OR IGNORE INTO t(a) VALUES(N), (N + 1)",
+    "REPLACE INTO t(a, b) VALUES(N, strftime('%f', 'now'))",
+    "UPDATE t SET a = a + 1 WHERE a % 3 = N % 3",
+    "UPDATE OR ROLLBACK t SET a = N WHERE id < 4",
+    "UPDATE t SET b = (SELECT group_concat(a) FROM (SELECT a FROM t ORDER BY random() LIMIT 3))",
+    "DELETE FROM t WHERE a = N",
+    "DELETE FROM t",
+    "INSERT INTO guarded VALUES(N)",
+    "INSERT INTO guarded VALUES(7)",
+    "INSERT INTO child VALUES(N)",
+    "INSERT INTO late VALUES(N)",
+    "INSERT INTO parent VALUES(N)",
+    "DELETE FROM parent WHERE id = N",
+    "INSERT INTO t(b) VALUES(zeroblob(20000 * N))",
+    "CREATE TABLE extra(x, y DEFAULT (random()))",
+    "INSERT INTO extra(x) VALUES(N)",
+    "ALTER TABLE extra ADD COLUMN zN",
+    "SELECT * FROM extra",
+    "DROP TABLE extra",
+    "CREATE INDEX tb ON t(b)",
+    "DROP INDEX tb",
+    "CREATE TABLE copied AS SELECT * FROM t",
+    "DROP TABLE copied",
+    "ANALYZE",
+    "REINDEX",
+    "SELECT id, a, b, at FROM t ORDER BY id",
+    "SELECT changes() AS c, last_insert_rowid() AS l",
+    "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) INSERT INTO t(b) SELECT x FROM c",
+    "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT sum(x) FROM c",
+    "SELECT nonsense",
+    "PRAGMA user_version = N",
+    "INSERT INTO t(a) VALUES(?)",
+];
+
+fn setup() -> SqlTransaction {
+    transaction(vec![
+        exec(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, a UNIQUE, b,
+             at DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')))",
+        ),
+        exec("CREATE TABLE guarded(a)"),
+        exec(
+            "CREATE TRIGGER g BEFORE INSERT ON guarded WHEN new.a = 7
+             BEGIN SELECT RAISE(ROLLBACK, 'never 7'); END",
+        ),
+        exec("CREATE TABLE log(a, r)"),
+        exec(
+            "CREATE TRIGGER l AFTER UPDATE ON t
+             BEGIN INSERT INTO log VALUES(new.a, random()); END",
+        ),
+        exec("CREATE TABLE parent(id INTEGER PRIMARY KEY)"),
+        exec("CREATE TABLE child(p REFERENCES parent ON DELETE CASCADE)"),
+        exec("CREATE TABLE late(p REFERENCES parent DEFERRABLE INITIALLY DEFERRED)"),
+    ])
+}
+
+fn any_transaction() -> impl Strategy<Value = SqlTransaction> {
+    let op = (0..STATEMENTS.len(), 0..9u8).prop_map(|(at, n)| {
+        let kind = if n == 8 { OpKind::Query } else { OpKind::Exec };
+        op(kind, &STATEMENTS[at].replace('N', &n.to_string()), vec![])
+    });
+    proptest::collection::vec(op, 1..5).prop_map(|ops| {
+        let mut transaction = transaction(ops);
+        transaction.limits.steps = 30_000;
+        transaction.limits.pages = 100;
+        transaction
+    })
+}
+
+/// Applies everything in batches of these lengths, over and over. A zero opens the file again,
+/// and repeats the entry before.
+fn apply(entries: &[SqlTransaction], cuts: &[usize]) -> (Vec<Applied>, Mark, Vec<String>) {
+    let mut db = Db::new();
+    let items: Vec<_> = (1..).zip(entries).map(|(i, t)| item(i, t)).collect();
+    let mut all = Vec::new();
+    let mut at = 0;
+    let mut cuts = cuts.iter().cycle();
+    while at < items.len() {
+        let cut = *cuts.next().unwrap();
+        let mut from = at;
+        if cut == 0 {
+            let path = db.path();
+            drop(db.writer);
+            db.writer = Writer::open(&path, true).unwrap();
+            assert_eq!(db.writer.mark().applied, at as u64);
+            from = at.saturating_sub(1);
+        }
+        let to = (at + cut.max(1)).min(items.len());
+        let applied = db.writer.apply(&items[from..to]).unwrap();
+        assert_eq!(applied.len(), to - from);
+        all.extend(applied.into_iter().filter(|a| a.outcome.is_some()));
+        at = to;
+    }
+    let mark = db.writer.mark();
+    let path = db.path();
+    (all, mark, dump(&path))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn batches_do_not_show(
+        entries in proptest::collection::vec(any_transaction(), 1..40),
+        cuts in proptest::collection::vec(0..12usize, 1..6),
+    ) {
+        let mut all = vec![setup()];
+        all.extend(entries);
+        let (outcomes, mark, contents) = apply(&all, &[1]);
+        prop_assert!(matches!(outcomes[0].outcome, Some(SqlOutcome::Committed(_))));
+        for cuts in [&cuts[..], &[usize::MAX / 2]] {
+            let (other, other_mark, other_contents) = apply(&all, cuts);
+            for (a, b) in outcomes.iter().zip(&other) {
+                prop_assert_eq!(a, b, "{:?}", &all[a.index as usize - 1].ops
+                    .iter().map(|op| &op.sql).collect::<Vec<_>>());
+            }
+            prop_assert_eq!(outcomes.len(), other.len());
+            prop_assert_eq!(mark, other_mark);
+            prop_assert_eq!(&contents, &other_contents);
+        }
+    }
+}
+
+/// The property is worth nothing if its statements never get anywhere.
+#[test]
+fn the_statements_end_in_every_way() {
+    let mut db = Db::new();
+    db.apply(&setup()).unwrap();
+    let mut codes = std::collections::HashSet::new();
+    let mut committed = 0;
+    for n in 0..9 {
+        for statement in STATEMENTS {
+            let mut tx = transaction(vec![exec(&statement.replace('N', &n.to_string()))]);
+            tx.limits.steps = 30_000;
+            tx.limits.pages = 100;
+            match db.apply(&tx).unwrap() {
+                SqlOutcome::Committed(_) => committed += 1,
+                SqlOutcome::RolledBack { error, .. } => {
+                    codes.insert(error.code.as_str());
+                }
+            }
+        }
+    }
+    assert!(committed > 150, "{committed}");
+    for code in [
+        SqlCode::ConstraintViolation,
+        SqlCode::DeadlineExceeded,
+        SqlCode::InvalidArgument,
+        SqlCode::StorageQuotaExceeded,
+    ] {
+        assert!(codes.contains(code.as_str()), "{code:?} of {codes:?}");
+    }
+}
+
+/// Effects show in the hash even where outcomes are equal.
+#[test]
+fn the_hash_tells_different_effects_apart() {
+    let hash = |values: &str, seed: u8| {
+        let mut db = Db::new();
+        db.done(vec![exec("CREATE TABLE t(a, b)")]);
+        let tx = transaction(vec![exec(&format!("INSERT INTO t SELECT {values}"))]);
+        let mut item = item(2, &tx);
+        item.stamp.seed = [seed; 16];
+        db.writer.apply(&[item]).unwrap()[0].hash
+    };
+    assert_eq!(hash("1, random()", 1), hash("1, random()", 1));
+    assert_ne!(hash("1, random()", 1), hash("1, random()", 2));
+    assert_eq!(hash("1, 2", 1), hash("1, 2", 2));
+}
