@@ -4,20 +4,47 @@
 //! ```text
 //! DIR/group.db              registers, the floor, which databases there are and in which file
 //! DIR/live/NAME.GEN.db      a database; GEN changes when the file is replaced as a whole
-//! DIR/backups/NAME-INDEX.db a copy that a local snapshot names; never written again
+//! DIR/backups/NAME-INDEX.N.db  a copy that a local snapshot names; never written again
+//! DIR/damaged/              files that were set aside, the last few
 //! ```
 
-use std::collections::BTreeMap;
-use std::io;
+mod apply;
+mod backups;
+mod body;
+mod directory;
+mod files;
+mod handles;
+mod harden;
+mod layout;
+mod manifest;
+mod metrics;
+mod read;
+mod readers;
+mod replace;
+mod slot;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use orama_proto::GroupId;
-use orama_proto::sql::{DatabaseId, Rows, SqlError};
+use orama_proto::sql::DatabaseId;
+use parking_lot::Mutex;
 
-use super::{Applied, EngineFault, Item, Mark, Query};
+use self::backups::Backups;
+use self::directory::{Directory, Durable, State};
+use self::handles::Handles;
+pub(crate) use self::metrics::Metrics;
+use self::readers::Readers;
+use self::slot::{Info, Slot};
+use self::table::{Registers, Table};
+use super::{EngineFault, Mark};
+use crate::data_dir::{make_dir, sync_dir};
 
 /// Bounds of what one node holds open for one group.
 #[derive(Debug, Clone)]
@@ -34,16 +61,6 @@ impl Default for DatabasesOptions {
             open_max: 64,
             readers_max: 64,
         }
-    }
-}
-
-/// Counters and gauges of all groups; registered once a node.
-#[derive(Debug, Clone)]
-pub(crate) struct Metrics {}
-
-impl Metrics {
-    pub(crate) fn register(_registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
-        todo!()
     }
 }
 
@@ -94,185 +111,170 @@ pub(crate) enum SaveFault {
 
 /// The databases of one group. Shared by who applies (one at a time: the methods that
 /// change take `&self` and a lock inside), readers and upkeep. Everything here blocks.
-pub(crate) struct Databases {}
+pub(crate) struct Databases {
+    dir: PathBuf,
+    table: Table,
+    handles: Handles,
+    readers: Readers,
+    backups: Mutex<Backups>,
+    /// Held while the floor is raised and while files are exchanged. After `backups`.
+    floor: Mutex<()>,
+    /// The last generation that was given to a file.
+    generation: Mutex<u64>,
+    /// The process before was killed, or power failed: files are looked at before they are used.
+    unclean: bool,
+    closed: AtomicBool,
+    metrics: Metrics,
+    quarantined: metrics::Share,
+}
 
 impl Databases {
     /// Opens what is there; sweeps files that nothing names. The inner error: the directory cannot
-    /// be trusted and is to be rebuilt ([`Self::reset`]).
+    /// be trusted and is to be rebuilt ([`Self::reset_dir`]).
     pub(crate) fn open(
-        _dir: &Path,
-        _group: GroupId,
-        _options: DatabasesOptions,
-        _metrics: &Metrics,
+        dir: &Path,
+        group: GroupId,
+        options: DatabasesOptions,
+        metrics: &Metrics,
     ) -> io::Result<Result<Self, String>> {
-        todo!()
+        make_dir(dir)?;
+        remove_erased(dir)?;
+        layout::make(dir)?;
+        let directory = layout::directory(dir);
+        if !directory.try_exists()? {
+            if layout::directory_damaged(dir).try_exists()? {
+                return Ok(Err("a rebuild of it did not end".into()));
+            }
+            if !layout::names(&layout::live(dir))?.is_empty() {
+                return Ok(Err(format!("{} is missing", directory.display())));
+            }
+            Directory::create(dir, &State::new(), &[])?;
+        }
+        files::remove_one(&layout::directory_damaged(dir))?;
+        let (mut directory, loaded) = match Directory::open(dir)? {
+            Ok(opened) => opened,
+            Err(why) => return Ok(Err(why)),
+        };
+        let mut state = directory.state().clone();
+        if let Some(other) = state.group.replace(group).filter(|other| *other != group) {
+            return Ok(Err(format!("it belongs to group {other}")));
+        }
+        let unclean = !state.clean;
+        state.clean = false;
+        directory
+            .commit(Durable::Now, state.clone(), &[])
+            .map_err(io_error)?;
+
+        let rows = loaded.rows.iter();
+        let live = rows.map(|(id, row)| layout::live_name(&id.namespace, row.generation));
+        let swept = layout::sweep(dir, &live.collect::<BTreeSet<_>>())?;
+        let highest = loaded.rows.iter().map(|(_, row)| row.generation).max();
+        let there: BTreeSet<String> = layout::names(&layout::backups(dir))?.into_iter().collect();
+        let saved = loaded.rows.iter().filter_map(|(_, row)| Some(row.saved.as_ref()?.serial));
+        let registers = Registers {
+            values: loaded.registers,
+            applied: state.registers_applied,
+        };
+        let databases = Self {
+            table: Table::new(directory, registers, metrics),
+            handles: Handles::new(options.open_max, metrics),
+            readers: Readers::new(options.readers_max, metrics),
+            backups: Mutex::new(Backups::new(&there, saved.max().unwrap_or(0))),
+            floor: Mutex::new(()),
+            generation: Mutex::new(state.generation.max(highest.unwrap_or(0))),
+            unclean,
+            closed: AtomicBool::new(false),
+            metrics: metrics.clone(),
+            quarantined: metrics::Share::new(&metrics.quarantined),
+            dir: dir.to_owned(),
+        };
+        databases.quarantined.set(layout::aside(dir));
+        for (id, row) in loaded.rows {
+            let mut info = Info::of(&row);
+            // Old copies are deleted without a word to the rows.
+            info.saved = info.saved.filter(|s| {
+                there.contains(&layout::backup_name(&id.namespace, s.applied, s.serial))
+            });
+            databases.table.put(&databases.slot(id, row.generation, info));
+        }
+        let count = databases.table.all().len();
+        tracing::info!(%group, databases = count, unclean, swept, "databases are open");
+        Ok(Ok(databases))
     }
+
     /// Deletes everything of the group on this node.
-    pub(crate) fn erase(_dir: &Path) -> io::Result<()> {
-        todo!()
+    pub(crate) fn erase(dir: &Path) -> io::Result<()> {
+        remove_erased(dir)?;
+        // Renamed first, so that a crash leaves no half of it under its name.
+        match fs::rename(dir, layout::erased(dir)) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        }
+        dir.parent().map_or(Ok(()), sync_dir)?;
+        remove_erased(dir)
     }
+
     /// Where a restart goes on; `None` when nothing was ever made safe.
     pub(crate) fn floor(&self) -> Option<Floor> {
-        todo!()
+        self.table.state().ok()?.floor()
     }
 
-    // ---- applying -------------------------------------------------------------
-
-    /// Applies entries to one database, in order; makes it when it is missing. A fenced
-    /// database skips them (`Err` in the inner result); a file that proves damaged when it is
-    /// opened or used is fenced. `Err`: the group must stop.
-    pub(crate) fn apply(
-        &self,
-        _id: &DatabaseId,
-        _items: &[Item<'_>],
-    ) -> Result<Result<Vec<Applied>, Fenced>, EngineFault> {
-        todo!()
-    }
-    /// Deletes a database. Idempotent.
-    pub(crate) fn remove(&self, _id: &DatabaseId, _index: u64) -> Result<(), EngineFault> {
-        todo!()
-    }
-    /// A register (small values by which tests check a cluster), as of the entry `index`.
-    pub(crate) fn register(&self, _key: &str) -> Option<String> {
-        todo!()
-    }
-    /// How many registers there are.
-    pub(crate) fn registers(&self) -> usize {
-        todo!()
-    }
-    /// Sets registers: entries at or before the registers' own mark are skipped by the caller,
-    /// who asks [`Self::registers_applied`].
-    pub(crate) fn set_registers(
-        &self,
-        _index: u64,
-        _changes: &[(String, String)],
-    ) -> Result<(), EngineFault> {
-        todo!()
-    }
-    pub(crate) fn registers_applied(&self) -> u64 {
-        todo!()
-    }
     /// Sum over all databases and registers: equal on replicas with the same applied index.
     pub(crate) fn hash(&self) -> u128 {
-        todo!()
+        self.table.hash()
     }
 
-    // ---- reading --------------------------------------------------------------
-
-    /// Runs queries on one moment of the database. One that was never written to is empty.
-    pub(crate) fn read(
-        &self,
-        _id: &DatabaseId,
-        _queries: &[Query],
-        _rows: usize,
-        _bytes: usize,
-        _deadline: Instant,
-        _cancelled: &Arc<AtomicBool>,
-    ) -> Result<Result<Vec<Result<Rows, SqlError>>, Fenced>, EngineFault> {
-        todo!()
-    }
     /// All databases, by id.
     pub(crate) fn list(&self) -> Vec<DatabaseInfo> {
-        todo!()
+        let slots = self.table.all().into_iter();
+        let listed = slots.filter_map(|slot| {
+            let info = slot.info.lock();
+            (info.named && !info.gone).then(|| DatabaseInfo {
+                id: slot.id.clone(),
+                mark: info.mark,
+                bytes: info.bytes,
+                fenced: info.fenced.as_deref().map(str::to_owned),
+            })
+        });
+        listed.collect()
     }
+
     /// The effect hash after the entry `index` (its last one, or a recent one).
-    pub(crate) fn hash_at(&self, _id: &DatabaseId, _index: u64) -> Option<u128> {
-        todo!()
+    pub(crate) fn hash_at(&self, id: &DatabaseId, index: u64) -> Option<u128> {
+        self.table.get(id)?.info.lock().hash_at(index)
     }
 
-    // ---- safety ---------------------------------------------------------------
-
-    /// Checkpoints everything written since the last floor, then makes this the floor. Applying
-    /// goes on meanwhile; everything up to `floor.index` was applied before the call.
-    pub(crate) fn harden(&self, _floor: &Floor) -> Result<(), SaveFault> {
-        todo!()
-    }
-    /// Keeps write-ahead logs short: checkpoints those that are long. Called often.
-    pub(crate) fn checkpoint(&self) -> Result<(), SaveFault> {
-        todo!()
-    }
-    /// Bytes of the databases that changed since the last [`Self::save`]: what the next one writes.
-    pub(crate) fn unsaved_bytes(&self) -> u64 {
-        todo!()
-    }
-    /// Backs up (SQLite's backup API) what changed since the last save, and answers the manifest:
-    /// pairs that name every register and every backup with its sum. Applying goes on
-    /// meanwhile: each copy says itself how far it is, at least to where the group was at the call.
-    pub(crate) fn save(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SaveFault> {
-        todo!()
-    }
-    /// Deletes backups that none of these manifests names.
-    pub(crate) fn keep(&self, _manifests: &[Vec<(Vec<u8>, Vec<u8>)>]) -> io::Result<()> {
-        todo!()
-    }
-    /// Streams manifest and backups as one body (for another replica): verifies the sums.
-    pub(crate) fn write_body(
-        &self,
-        _manifest: &[(Vec<u8>, Vec<u8>)],
-        _out: &mut dyn io::Write,
-    ) -> io::Result<()> {
-        todo!()
-    }
-    /// How many bytes [`Self::write_body`] will write.
-    pub(crate) fn body_bytes(&self, _manifest: &[(Vec<u8>, Vec<u8>)]) -> u64 {
-        todo!()
-    }
-    /// Unpacks such a body into backups and answers its manifest; the live files stay as they are.
-    pub(crate) fn unpack(&self, _body: &mut dyn io::Read) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        todo!()
-    }
-    /// Replaces everything live by what a manifest names (or by nothing), and sets the floor.
-    /// Atomic: after a crash it is all old or all new.
-    pub(crate) fn reset(
-        &self,
-        _manifest: &[(Vec<u8>, Vec<u8>)],
-        _floor: Option<&Floor>,
-    ) -> Result<(), SaveFault> {
-        todo!()
-    }
-    /// The same for a directory that cannot be opened: [`Self::open`] succeeds afterwards.
-    pub(crate) fn reset_dir(
-        _dir: &Path,
-        _manifest: &[(Vec<u8>, Vec<u8>)],
-        _floor: Option<&Floor>,
-    ) -> io::Result<()> {
-        todo!()
+    fn slot(&self, id: DatabaseId, generation: u64, info: Info) -> std::sync::Arc<Slot> {
+        let path = layout::live_file(&self.dir, &id.namespace, generation);
+        Slot::new(id, generation, path, info)
     }
 
-    // ---- one database that is wrong ---------------------------------------------
-
-    /// Fences a database, durably, until [`Self::replace`].
-    pub(crate) fn fence(&self, _id: &DatabaseId, _why: &str) -> Result<(), EngineFault> {
-        todo!()
-    }
-    /// A fresh copy of a database in a file of its own under `to`.
-    pub(crate) fn backup(&self, _id: &DatabaseId, _to: &Path) -> Result<Option<Backup>, SaveFault> {
-        todo!()
-    }
-    /// The copy of a database that a manifest names, verified.
-    pub(crate) fn saved(
-        &self,
-        _manifest: &[(Vec<u8>, Vec<u8>)],
-        _id: &DatabaseId,
-    ) -> io::Result<Option<Backup>> {
-        todo!()
-    }
-    /// Puts a verified copy (or nothing: `None`) in the place of a fenced database and lifts the
-    /// fence. The caller, who holds up applying, then applies what the copy lacks.
-    pub(crate) fn replace(
-        &self,
-        _id: &DatabaseId,
-        _copy: Option<&Path>,
-    ) -> Result<Mark, SaveFault> {
-        todo!()
+    fn next_generation(&self) -> u64 {
+        let mut generation = self.generation.lock();
+        *generation += 1;
+        *generation
     }
 
-    /// Checkpoints and closes everything.
-    pub(crate) fn close(&self) {
-        todo!()
+    fn check_open(&self) -> Result<(), EngineFault> {
+        match self.closed.load(Ordering::Acquire) {
+            true => Err(table::closed()),
+            false => Ok(()),
+        }
     }
 }
 
-/// Silences the compiler until the fields exist.
-#[allow(dead_code)]
-fn unused(_: BTreeMap<(), ()>) {}
+/// A fault as the file system's error that it is.
+fn io_error(fault: EngineFault) -> io::Error {
+    match fault {
+        EngineFault::Full => ErrorKind::StorageFull.into(),
+        EngineFault::Damaged(why) => io::Error::new(ErrorKind::InvalidData, why),
+        other => io::Error::other(other),
+    }
+}
+
+fn remove_erased(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(layout::erased(dir)) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
