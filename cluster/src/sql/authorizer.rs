@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use rusqlite::hooks::AuthAction;
+use rusqlite::hooks::{AuthAction, AuthContext};
 
 /// Whose statements are prepared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,17 +91,28 @@ impl Word {
     }
     /// Whether SQLite itself writes the tables of statistics for such a statement.
     fn keeps_statistics(self) -> bool {
-        matches!(self, Self::Alter | Self::Analyze | Self::Drop | Self::Reindex)
+        matches!(
+            self,
+            Self::Alter | Self::Analyze | Self::Drop | Self::Reindex
+        )
     }
 }
 
 /// Whether an action may happen; if so, whether it changes the schema or the planner's statistics. If not,
 /// why, for the tenant.
-pub(super) fn decide(action: &AuthAction<'_>, mode: Mode, word: Word) -> Result<bool, String> {
+pub(super) fn decide(context: &AuthContext<'_>, mode: Mode, word: Word) -> Result<bool, String> {
+    let action = &context.action;
     if mode == Mode::Open {
         return Ok(false);
     }
     reserved(action)?;
+    // `CREATE TABLE temp.t` is told as CREATE TABLE. ALTER goes over the temporary schema too.
+    let temporary = context
+        .database_name
+        .is_some_and(|name| name.eq_ignore_ascii_case("temp"));
+    if temporary && word != Word::Alter && !is_reading(action) {
+        return Err(TEMPORARY.into());
+    }
     match *action {
         AuthAction::Select | AuthAction::Recursive => Ok(false),
         AuthAction::Read { table_name, .. } => readable(table_name),
@@ -114,9 +125,9 @@ pub(super) fn decide(action: &AuthAction<'_>, mode: Mode, word: Word) -> Result<
         AuthAction::Attach { .. } | AuthAction::Detach { .. } => {
             Err("ATTACH and DETACH are not allowed: a namespace has one database".into())
         }
-        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => Err(
-            "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed: use db_transaction".into(),
-        ),
+        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => {
+            Err("BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed: use db_transaction".into())
+        }
         AuthAction::CreateTempIndex { .. }
         | AuthAction::CreateTempTable { .. }
         | AuthAction::CreateTempTrigger { .. }
@@ -124,9 +135,7 @@ pub(super) fn decide(action: &AuthAction<'_>, mode: Mode, word: Word) -> Result<
         | AuthAction::DropTempIndex { .. }
         | AuthAction::DropTempTable { .. }
         | AuthAction::DropTempTrigger { .. }
-        | AuthAction::DropTempView { .. } => {
-            Err("temporary tables, views and triggers are not allowed: use a table or WITH".into())
-        }
+        | AuthAction::DropTempView { .. } => Err(TEMPORARY.into()),
         AuthAction::CreateVtable { .. } | AuthAction::DropVtable { .. } => {
             Err("virtual tables are not allowed".into())
         }
@@ -151,6 +160,18 @@ pub(super) fn decide(action: &AuthAction<'_>, mode: Mode, word: Word) -> Result<
         | AuthAction::Analyze { .. } => Ok(true),
         _ => Err("this kind of statement is not allowed".into()),
     }
+}
+
+const TEMPORARY: &str = "temporary tables, views and triggers are not allowed: use a table or WITH";
+
+fn is_reading(action: &AuthAction<'_>) -> bool {
+    matches!(
+        action,
+        AuthAction::Read { .. }
+            | AuthAction::Select
+            | AuthAction::Function { .. }
+            | AuthAction::Pragma { .. }
+    )
 }
 
 /// Ours begin like this.
@@ -186,7 +207,9 @@ fn reserved(action: &AuthAction<'_>) -> Result<(), String> {
         | AuthAction::Insert { table_name }
         | AuthAction::Delete { table_name }
         | AuthAction::Update { table_name, .. } => [table_name, ""],
-        AuthAction::CreateView { view_name } | AuthAction::DropView { view_name } => [view_name, ""],
+        AuthAction::CreateView { view_name } | AuthAction::DropView { view_name } => {
+            [view_name, ""]
+        }
         AuthAction::Reindex { index_name } => [index_name, ""],
         AuthAction::Pragma {
             pragma_value: Some(value),
@@ -206,20 +229,21 @@ fn reserved(action: &AuthAction<'_>) -> Result<(), String> {
 }
 
 /// Tables that show the file, the process or the connection instead of the tenant's rows.
-const HIDDEN_TABLES: [&str; 9] = [
+const HIDDEN_TABLES: [&str; 7] = [
     "bytecode",
     "dbstat",
     "fts3tokenize",
     "sqlite_dbpage",
     "sqlite_memstat",
     "sqlite_stmt",
-    "sqlite_temp_master",
-    "sqlite_temp_schema",
     "tables_used",
 ];
 
 fn readable(table: &str) -> Result<bool, String> {
-    if HIDDEN_TABLES.iter().any(|name| name.eq_ignore_ascii_case(table)) {
+    if HIDDEN_TABLES
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(table))
+    {
         return Err(format!("{table} may not be read"));
     }
     Ok(false)
@@ -282,7 +306,11 @@ fn pragma(name: &str, value: Option<&str>, mode: Mode) -> Result<bool, String> {
 }
 
 fn function(name: &str, mode: Mode, word: Word) -> Result<bool, String> {
-    let among = |names: &[&str]| names.binary_search(&name.to_ascii_lowercase().as_str()).is_ok();
+    let among = |names: &[&str]| {
+        names
+            .binary_search(&name.to_ascii_lowercase().as_str())
+            .is_ok()
+    };
     if among(&FUNCTIONS)
         || (mode == Mode::Read && among(&READ_FUNCTIONS))
         || (word == Word::Alter && among(&ALTER_FUNCTIONS))
@@ -300,7 +328,7 @@ fn function(name: &str, mode: Mode, word: Word) -> Result<bool, String> {
 /// Functions whose answer depends on arguments, rows and the entry only. Sorted.
 /// A list of what is allowed, so that one that a later SQLite brings is looked at first.
 #[rustfmt::skip]
-const FUNCTIONS: [&str; 108] = [
+const FUNCTIONS: [&str; 104] = [
     "->", "->>", "abs", "avg", "changes", "char", "coalesce", "concat", "concat_ws", "count",
     "cume_dist", "current_date", "current_time", "current_timestamp", "date", "datetime", "dense_rank",
     "first_value", "format", "glob", "group_concat", "hex", "if", "ifnull", "iif", "instr", "json",
@@ -310,8 +338,8 @@ const FUNCTIONS: [&str; 108] = [
     "jsonb_array", "jsonb_array_insert", "jsonb_extract", "jsonb_group_array", "jsonb_group_object",
     "jsonb_insert", "jsonb_object", "jsonb_patch", "jsonb_remove", "jsonb_replace", "jsonb_set",
     "julianday", "lag", "last_insert_rowid", "last_value", "lead", "length", "like", "likelihood",
-    "likely", "lower", "ltrim", "max", "median", "min", "nth_value", "ntile", "nullif", "octet_length",
-    "percent_rank", "percentile", "percentile_cont", "percentile_disc", "printf", "quote", "random",
+    "likely", "lower", "ltrim", "max", "min", "nth_value", "ntile", "nullif", "octet_length",
+    "percent_rank", "printf", "quote", "random",
     "randomblob", "rank", "replace", "round", "row_number", "rtrim", "sign", "soundex", "strftime",
     "string_agg", "substr", "substring", "subtype", "sum", "time", "timediff", "total", "trim", "typeof",
     "unhex", "unicode", "unistr", "unistr_quote", "unixepoch", "unlikely", "upper", "zeroblob",

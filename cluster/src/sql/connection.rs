@@ -170,7 +170,9 @@ impl Connection {
             Failure::Fault(fault) => fault,
             Failure::Statement(error) => EngineFault::Io(error.message),
         };
-        raw::set_clock(Some(i64::try_from(stamp.clock.0 / 1000).unwrap_or(i64::MAX)));
+        raw::set_clock(Some(
+            i64::try_from(stamp.clock.0 / 1000).unwrap_or(i64::MAX),
+        ));
         raw::take_no_room();
         *self.scratch.borrow_mut() = raw::limit_scratch(SCRATCH_WRITE_MAX, UNDO_MAX);
         if self.shared.take_schema_changed() {

@@ -20,12 +20,14 @@ impl Generator {
     /// Begins again where `seed` says.
     pub(super) fn seed(&mut self, seed: [u8; 16]) {
         let seed = u128::from_le_bytes(seed);
-        let (mut low, mut high) = (seed as u64, (seed >> 64) as u64);
+        // The first number depends on the second word alone: that one has to know all of the seed.
+        let mut low = seed as u64;
+        let mut both = (seed >> 64) as u64 ^ splitmix(&mut low);
         self.state = [
             splitmix(&mut low),
-            splitmix(&mut high),
+            splitmix(&mut both),
             splitmix(&mut low),
-            splitmix(&mut high),
+            splitmix(&mut both),
         ];
         // The one state it would never leave.
         if self.state == [0; 4] {
@@ -83,9 +85,12 @@ pub(super) fn install(
     // triggers may use them although the schema is not trusted.
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
     let numbers = Arc::clone(generator);
-    sqlite.create_scalar_function("random", 0, flags, move |_| {
-        Ok(numbers.lock().next() as i64)
-    })?;
+    sqlite.create_scalar_function(
+        "random",
+        0,
+        flags,
+        move |_| Ok(numbers.lock().next() as i64),
+    )?;
     let blobs = Arc::clone(generator);
     sqlite.create_scalar_function("randomblob", 1, flags, move |context| {
         // As SQLite's: whatever is not a positive number is 1.
@@ -131,8 +136,12 @@ mod tests {
         let first: Vec<u64> = (0..3).map(|_| generator.next()).collect();
         generator.seed([7; 16]);
         assert_eq!(first, (0..3).map(|_| generator.next()).collect::<Vec<_>>());
-        generator.seed([8; 16]);
-        assert_ne!(first[0], generator.next());
+        for byte in 0..16 {
+            let mut seed = [7; 16];
+            seed[byte] = 8;
+            generator.seed(seed);
+            assert_ne!(first[0], generator.next(), "byte {byte}");
+        }
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Shared {
             return Authorization::Allow;
         }
         let word = Word::from(self.word.load(Relaxed));
-        match authorizer::decide(&context.action, mode, word) {
+        match authorizer::decide(context, mode, word) {
             Ok(changes_schema) => {
                 if changes_schema {
                     self.schema_changed.store(true, Relaxed);

@@ -36,7 +36,10 @@ struct Hook {
 
 /// Has `observer` see every row that changes through this connection for as long as it is open.
 /// A second observer replaces the first.
-pub(in crate::sql) fn observe_rows(conn: &Connection, observer: Arc<Mutex<dyn RowObserver>>) -> bool {
+pub(in crate::sql) fn observe_rows(
+    conn: &Connection,
+    observer: Arc<Mutex<dyn RowObserver>>,
+) -> bool {
     let hook = Box::into_raw(Box::new(Hook { observer }));
     // SAFETY: the handle is open. The hook is called only by this connection, which owns the box
     // from here on: it drops it when it is closed, when another takes the name (the hook points to
@@ -57,8 +60,7 @@ unsafe extern "C" fn free(hook: *mut c_void) {
     drop(unsafe { Box::from_raw(hook.cast::<Hook>()) });
 }
 
-type Getter =
-    unsafe extern "C" fn(*mut ffi::sqlite3, c_int, *mut *mut ffi::sqlite3_value) -> c_int;
+type Getter = unsafe extern "C" fn(*mut ffi::sqlite3, c_int, *mut *mut ffi::sqlite3_value) -> c_int;
 
 unsafe extern "C" fn changed(
     hook: *mut c_void,

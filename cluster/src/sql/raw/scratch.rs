@@ -244,10 +244,7 @@ unsafe extern "C" fn sync(_file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int
     ffi::SQLITE_OK
 }
 
-unsafe extern "C" fn size(
-    file: *mut ffi::sqlite3_file,
-    out: *mut ffi::sqlite3_int64,
-) -> c_int {
+unsafe extern "C" fn size(file: *mut ffi::sqlite3_file, out: *mut ffi::sqlite3_int64) -> c_int {
     // SAFETY: an open file of ours, and a place for the answer.
     unsafe { *out = i64::try_from(content(file).bytes.len()).unwrap_or(i64::MAX) };
     ffi::SQLITE_OK

@@ -85,9 +85,13 @@ fn a_runaway_read_ends_at_its_deadline_or_when_cancelled() {
     let place = Place::new();
     drop(place.writer());
     let conn = place.reader();
-    let runaway = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT max(x) FROM c";
+    let runaway =
+        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT max(x) FROM c";
     let cancelled = Arc::new(AtomicBool::new(false));
-    conn.begin_read(Instant::now() + Duration::from_millis(20), Arc::clone(&cancelled));
+    conn.begin_read(
+        Instant::now() + Duration::from_millis(20),
+        Arc::clone(&cancelled),
+    );
     let error = refused(step(&conn, runaway, &[]));
     conn.end_read();
     assert_eq!(error.code, SqlCode::DeadlineExceeded);
