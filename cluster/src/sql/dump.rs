@@ -18,6 +18,7 @@ use rusqlite::{Connection, OpenFlags};
 use self::schema::{Schema, Table};
 pub(super) use self::split::first_word;
 pub use self::split::{SqlPiece, split_sql, sql_pieces};
+use super::raw;
 
 /// A file that cannot be dumped.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +73,8 @@ impl Dump {
     /// Refused are damaged files and ones with virtual tables (they are named). Tables of
     /// ours and SQLite's own are left out.
     pub fn open(path: &Path) -> Result<Self, DumpError> {
+        // Before the process opens its first file, wherever that is.
+        raw::register().map_err(|fault| DumpError::File(fault.to_string()))?;
         let conn = Connection::open_with_flags(
             path,
             OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -80,7 +83,6 @@ impl Dump {
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
-        // Lowered after the schema proved readable: what is in it may be long.
         conn.execute_batch(
             "PRAGMA query_only = ON; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0",
         )?;

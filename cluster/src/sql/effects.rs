@@ -74,7 +74,7 @@ mod tests {
     fn transaction(sql: &str) -> SqlTransaction {
         SqlTransaction {
             database: DatabaseId {
-                namespace: Namespace::parse("n").unwrap(),
+                namespace: Namespace::parse("ns").unwrap(),
                 born: Timestamp(1),
             },
             request_id: RequestId::random(),
@@ -128,7 +128,13 @@ mod tests {
         // Words may change from version to version, and requests have ids of their own.
         assert_eq!(
             chain(0, 1, 0, &a, &rolled_back(0, SqlCode::Internal, "x")),
-            chain(0, 1, 0, &transaction("a"), &rolled_back(0, SqlCode::Internal, "y"))
+            chain(
+                0,
+                1,
+                0,
+                &transaction("a"),
+                &rolled_back(0, SqlCode::Internal, "y")
+            )
         );
     }
 }

@@ -12,8 +12,7 @@ use super::connection::{Connection, Failure};
 use super::rows::{self, Caps};
 
 /// What a statement is answered that would change something.
-pub(super) const CHANGES: &str =
-    "this statement changes data: use db_execute (POST /v1/rqlite/exec)";
+const CHANGES: &str = "this statement changes data: use db_execute (POST /v1/rqlite/exec)";
 
 /// One query.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ const MESSAGE_MAX_BYTES: usize = 1024;
 
 impl Connection {
     /// Sorts an error of SQLite. Knows of the budget, the deadline and the full disk.
-    pub(super) fn failure(&self, error: Error) -> Failure {
+    pub(in super::super) fn failure(&self, error: Error) -> Failure {
         let (code, message) = match error {
             Error::SqliteFailure(error, message) => (
                 error.extended_code,

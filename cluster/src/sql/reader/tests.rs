@@ -54,7 +54,7 @@ fn each_query_is_answered_for_itself() {
 
 #[test]
 fn writes_are_refused_with_the_way_to_do_them() {
-    let (_dir, path) = file("CREATE TABLE t(a)");
+    let (_dir, path) = file("CREATE TABLE t(a); CREATE INDEX i ON t(a)");
     let mut reader = Reader::open(&path).unwrap();
     for sql in [
         "INSERT INTO t VALUES(1)",
@@ -69,9 +69,11 @@ fn writes_are_refused_with_the_way_to_do_them() {
         "REINDEX",
     ] {
         let answers = ask(&mut reader, &[sql]);
-        let error = answers[0].as_ref().unwrap_err();
+        let Err(error) = &answers[0] else {
+            panic!("{sql}");
+        };
         assert_eq!(error.code, SqlCode::InvalidArgument, "{sql}");
-        assert_eq!(error.message, CHANGES, "{sql}");
+        assert!(error.message.contains("use db_execute"), "{sql}: {error}");
     }
     for sql in [
         "PRAGMA writable_schema = ON",
@@ -184,7 +186,7 @@ fn caps_are_shared_by_all_queries() {
         (rows.count, rows.cut)
     };
     assert_eq!(of(0), (100, true));
-    assert!(of(1).0 < 60 && of(1).1);
+    assert!(of(1).0 < 80 && of(1).1);
     assert!(of(2).0 < 3 && of(2).1);
     let bytes: usize = answers.iter().flatten().map(|r| r.json.len()).sum();
     assert!(bytes <= 1502, "{bytes}");

@@ -6,6 +6,7 @@ const ALL: Caps = Caps {
 };
 
 fn rows(sql: &str, caps: Caps) -> Rows {
+    crate::sql::raw::register().unwrap();
     let conn = rusqlite::Connection::open_in_memory().unwrap();
     let mut statement = conn.prepare(sql).unwrap();
     collect(&mut statement, caps).unwrap()

@@ -38,7 +38,7 @@ fn query(sql: &str) -> SqlOp {
 fn transaction(ops: Vec<SqlOp>) -> SqlTransaction {
     SqlTransaction {
         database: DatabaseId {
-            namespace: Namespace::parse("n").unwrap(),
+            namespace: Namespace::parse("ns").unwrap(),
             born: Timestamp(1),
         },
         request_id: RequestId::random(),

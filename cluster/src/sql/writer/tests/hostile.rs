@@ -19,7 +19,11 @@ fn refused(ops: Vec<SqlOp>) -> (u32, SqlError) {
         .unwrap();
     db.next = 5;
     let Some(SqlOutcome::RolledBack { failed, error, .. }) = applied[1].outcome.clone() else {
-        panic!("{:?}", applied[1]);
+        panic!(
+            "{:?} of {:?}",
+            applied[1],
+            bad.ops.iter().map(|op| &op.sql).collect::<Vec<_>>()
+        );
     };
     assert_eq!(db.json("SELECT count(*) AS n FROM t"), r#"[{"n":0}]"#);
     assert_eq!(db.json("SELECT count(*) AS n FROM good"), r#"[{"n":2}]"#);
@@ -32,7 +36,6 @@ fn what_is_not_allowed() {
         "SELEKT 1",
         "",
         "-- nothing",
-        "INSERT INTO t VALUES(1); INSERT INTO t VALUES(2)",
         "INSERT INTO nowhere VALUES(1)",
         "ATTACH 'other-tenant.db' AS o",
         "DETACH main",
@@ -52,7 +55,13 @@ fn what_is_not_allowed() {
         "UPDATE _orama_state SET applied = 1 WHERE id = 1",
         "UPDATE _orama_state SET applied = ?1 WHERE id = 1",
         "SELECT * FROM _orama_state",
-        "CREATE TRIGGER x AFTER INSERT ON t BEGIN UPDATE _orama_state SET applied = 0; END",
+        "CREATE TRIGGER x AFTER UPDATE ON _orama_state BEGIN SELECT 1; END",
+        "CREATE INDEX i ON _orama_state(applied)",
+        "ALTER TABLE _orama_state ADD COLUMN x",
+        "ALTER TABLE t RENAME TO _orama_state2",
+        "DROP TABLE _orama_state",
+        "CREATE TABLE x(a REFERENCES _orama_state)",
+        "CREATE VIEW _orama_v AS SELECT 1",
         "CREATE VIRTUAL TABLE v USING fts5(a)",
         "CREATE TEMP TABLE x(a)",
     ] {
@@ -60,6 +69,31 @@ fn what_is_not_allowed() {
         assert_eq!(failed, 1, "{sql}");
         assert_eq!(error.code, SqlCode::InvalidArgument, "{sql}: {error}");
     }
+}
+
+/// SQLite asks about a trigger's body when a statement that fires it is prepared.
+#[test]
+fn a_trigger_reaches_no_farther_than_a_statement() {
+    for body in [
+        "UPDATE _orama_state SET applied = 0",
+        "SELECT hash FROM _orama_state",
+    ] {
+        let mut db = Db::new();
+        db.done(vec![exec("CREATE TABLE t(a)")]);
+        let trigger = format!("CREATE TRIGGER x AFTER INSERT ON t BEGIN {body}; END");
+        db.run(vec![exec(&trigger)]);
+        let outcome = db.run(vec![exec("INSERT INTO t VALUES(1)")]);
+        let created = dump(&db.path()).len() == 2;
+        assert_eq!(created, matches!(outcome, SqlOutcome::RolledBack { .. }));
+    }
+}
+
+#[test]
+fn two_statements_in_one_op() {
+    let (_, error) = refused(vec![exec(
+        "INSERT INTO t VALUES(1); INSERT INTO t VALUES(2)",
+    )]);
+    assert_eq!(error.code, SqlCode::TooManyStatements);
 }
 
 #[test]

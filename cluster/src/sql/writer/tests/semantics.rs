@@ -259,3 +259,38 @@ fn entries_that_the_file_has_are_skipped() {
     assert_eq!(dump(&db.path()).len(), 3);
     assert!(db.writer.bytes() > 0);
 }
+
+#[test]
+fn a_dump_can_be_applied() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("theirs.db");
+    crate::sql::raw::register().unwrap();
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch(
+            "CREATE TABLE child(p REFERENCES parent(id));
+             CREATE TABLE parent(id INTEGER PRIMARY KEY AUTOINCREMENT, a);
+             INSERT INTO parent(a) VALUES('x'), (9e999), (x'00');
+             DELETE FROM parent WHERE id = 3;
+             INSERT INTO child VALUES(2);
+             CREATE INDEX i ON child(p);
+             CREATE TRIGGER t AFTER INSERT ON child BEGIN DELETE FROM parent WHERE id = 1; END;
+             CREATE VIEW v AS SELECT * FROM child",
+        )
+        .unwrap();
+    let mut ops = Vec::new();
+    Dump::open(&path)
+        .unwrap()
+        .each::<DumpError>(|s| {
+            ops.push(s.into_op());
+            Ok(())
+        })
+        .unwrap();
+    let mut db = Db::new();
+    db.done(ops);
+    assert_eq!(dump(&db.path()), dump(&path));
+    assert_eq!(
+        db.done(vec![exec("INSERT INTO parent DEFAULT VALUES")])[0].last_insert_id,
+        4
+    );
+}
