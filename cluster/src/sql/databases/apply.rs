@@ -137,9 +137,11 @@ impl Databases {
         let writer = Writer::open(&slot.path, false)?;
         files::reached("file made");
         self.table.change(slot, |info| info.named = true);
-        let named = self.table.write_rows(Durable::Later, std::slice::from_ref(slot), |state| {
-            state.generation = state.generation.max(slot.generation);
-        });
+        let named = self
+            .table
+            .write_rows(Durable::Later, std::slice::from_ref(slot), |state| {
+                state.generation = state.generation.max(slot.generation);
+            });
         if let Err(fault) = named {
             self.table.change(slot, |info| info.named = false);
             return Err(fault);

@@ -223,7 +223,11 @@ impl Databases {
         let mut named = BTreeSet::new();
         for pairs in manifests {
             for (id, saved) in Manifest::read(pairs)?.saved() {
-                named.insert(layout::backup_name(&id.namespace, saved.applied, saved.serial));
+                named.insert(layout::backup_name(
+                    &id.namespace,
+                    saved.applied,
+                    saved.serial,
+                ));
             }
         }
         if backups.unpacked.is_subset(&named) {
@@ -240,7 +244,11 @@ impl Databases {
         for slot in self.table.all() {
             self.table.change(&slot, |info| {
                 let lost = info.saved.as_ref().is_some_and(|s| {
-                    deleted.contains(&layout::backup_name(&slot.id.namespace, s.applied, s.serial))
+                    deleted.contains(&layout::backup_name(
+                        &slot.id.namespace,
+                        s.applied,
+                        s.serial,
+                    ))
                 });
                 if lost {
                     info.saved = None;

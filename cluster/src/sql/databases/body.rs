@@ -35,7 +35,10 @@ const TEXTS_MAX: usize = 256 << 20;
 const RECORD_MAX: u32 = 8 << 10;
 
 fn bad(what: impl std::fmt::Display) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, format!("the snapshot's body: {what}"))
+    io::Error::new(
+        ErrorKind::InvalidData,
+        format!("the snapshot's body: {what}"),
+    )
 }
 
 /// Writes and sums up.
@@ -165,9 +168,9 @@ impl Databases {
             }
             return Err(error);
         }
-        let names = manifest.saved().map(|(id, saved)| {
-            layout::backup_name(&id.namespace, saved.applied, saved.serial)
-        });
+        let names = manifest
+            .saved()
+            .map(|(id, saved)| layout::backup_name(&id.namespace, saved.applied, saved.serial));
         backups.unpacked = names.collect();
         manifest.pairs()
     }
@@ -183,7 +186,9 @@ impl Databases {
         }
         let [version] = body.exact()?;
         if version != VERSION {
-            return Err(bad(format_args!("it has version {version}, known is {VERSION}")));
+            return Err(bad(format_args!(
+                "it has version {version}, known is {VERSION}"
+            )));
         }
         manifest.registers_applied = u64::from_be_bytes(body.exact()?);
         let mut texts = 0;

@@ -280,7 +280,12 @@ fn sum(parts: &[&[u8]]) -> i64 {
 }
 
 fn row_sum(namespace: &str, born: i64, record: &[u8]) -> i64 {
-    sum(&[b"database", namespace.as_bytes(), &born.to_be_bytes(), record])
+    sum(&[
+        b"database",
+        namespace.as_bytes(),
+        &born.to_be_bytes(),
+        record,
+    ])
 }
 
 /// While it is read, whatever does not fit is damage; only the machine's trouble is not.
@@ -333,8 +338,7 @@ fn read_rows(conn: &Connection) -> Result<Vec<(DatabaseId, Row)>, EngineFault> {
         let bytes: Vec<u8> = row.get(2).map_err(damaged)?;
         let found = row.get(3).map_err(damaged)?;
         verified("a database's row", row_sum(&name, born, &bytes), found)?;
-        let namespace =
-            Namespace::parse(&name).map_err(|e| EngineFault::Damaged(e.to_string()))?;
+        let namespace = Namespace::parse(&name).map_err(|e| EngineFault::Damaged(e.to_string()))?;
         let born = Timestamp(born.cast_unsigned());
         read.push((
             DatabaseId { namespace, born },

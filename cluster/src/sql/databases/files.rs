@@ -71,8 +71,7 @@ fn open_with(path: &Path, mode: OpenFlags) -> Result<Connection, EngineFault> {
     raw::register()?;
     raw::take_no_room();
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn =
-        Connection::open_with_flags_and_vfs(path, flags, raw::VFS).map_err(|e| fault(&e))?;
+    let conn = Connection::open_with_flags_and_vfs(path, flags, raw::VFS).map_err(|e| fault(&e))?;
     conn.busy_timeout(BUSY).map_err(|e| fault(&e))?;
     Ok(conn)
 }

@@ -32,10 +32,7 @@ impl Databases {
     }
 
     /// Makes all that was written safe and then says so, with a change of the state.
-    fn make_safe(
-        &self,
-        change: impl FnOnce(&mut super::State),
-    ) -> Result<(), EngineFault> {
+    fn make_safe(&self, change: impl FnOnce(&mut super::State)) -> Result<(), EngineFault> {
         let slots = self.table.take_dirty();
         let done = slots
             .iter()
@@ -139,7 +136,11 @@ impl Databases {
         }
         self.metrics.checkpoints.inc();
         let long = slot.info.lock().log_bytes >= LOG_LONG_BYTES;
-        let wait = if long { WAIT_FOR_READERS } else { Duration::ZERO };
+        let wait = if long {
+            WAIT_FOR_READERS
+        } else {
+            Duration::ZERO
+        };
         let emptied = {
             let _work = slot.work.lock();
             if slot.gone() {

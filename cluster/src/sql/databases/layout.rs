@@ -127,5 +127,8 @@ pub(super) fn set_aside(dir: &Path, file: &Path) -> io::Result<usize> {
 /// How many files are set aside.
 pub(super) fn aside(dir: &Path) -> usize {
     let names = names(&quarantine(dir)).unwrap_or_default();
-    names.iter().filter(|n| n.as_str() == files::owner(n)).count()
+    names
+        .iter()
+        .filter(|n| n.as_str() == files::owner(n))
+        .count()
 }

@@ -35,12 +35,16 @@ impl Metrics {
         };
         let counter = |name: &str, help: &str| {
             let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone())).map(|()| counter)
+            registry
+                .register(Box::new(counter.clone()))
+                .map(|()| counter)
         };
         let seconds = |name: &str, help: &str| {
             let buckets = vec![0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0];
             let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
-            registry.register(Box::new(histogram.clone())).map(|()| histogram)
+            registry
+                .register(Box::new(histogram.clone()))
+                .map(|()| histogram)
         };
         Ok(Self {
             databases: gauge("orama_sql_databases", "Databases on this node.")?,

@@ -170,7 +170,10 @@ impl Databases {
         let swept = layout::sweep(dir, &live.collect::<BTreeSet<_>>())?;
         let highest = loaded.rows.iter().map(|(_, row)| row.generation).max();
         let there: BTreeSet<String> = layout::names(&layout::backups(dir))?.into_iter().collect();
-        let saved = loaded.rows.iter().filter_map(|(_, row)| Some(row.saved.as_ref()?.serial));
+        let saved = loaded
+            .rows
+            .iter()
+            .filter_map(|(_, row)| Some(row.saved.as_ref()?.serial));
         let registers = Registers {
             values: loaded.registers,
             applied: state.registers_applied,
@@ -195,7 +198,9 @@ impl Databases {
             info.saved = info.saved.filter(|s| {
                 there.contains(&layout::backup_name(&id.namespace, s.applied, s.serial))
             });
-            databases.table.put(&databases.slot(id, row.generation, info));
+            databases
+                .table
+                .put(&databases.slot(id, row.generation, info));
         }
         let count = databases.table.all().len();
         tracing::info!(%group, databases = count, unclean, swept, "databases are open");

@@ -32,7 +32,10 @@ impl Databases {
             if let Some(slot) = &slot
                 && let Err(why) = self.ready(slot)?
             {
-                return Ok(Err(Fenced { id: id.clone(), why }));
+                return Ok(Err(Fenced {
+                    id: id.clone(),
+                    why,
+                }));
             }
             let lent = self.readers.lend(slot.as_ref(), deadline, cancelled);
             let fault = match lent {
@@ -71,10 +74,15 @@ impl Databases {
             let mut work = slot.work.lock();
             if !slot.gone() {
                 self.fence_slot(&slot, &mut work, &why)?;
-                return Ok(Err(Fenced { id: id.clone(), why }));
+                return Ok(Err(Fenced {
+                    id: id.clone(),
+                    why,
+                }));
             }
         }
-        Err(EngineFault::Io("its file is replaced again and again".into()))
+        Err(EngineFault::Io(
+            "its file is replaced again and again".into(),
+        ))
     }
 
     /// Who deletes a database holds its `work` until nothing names it.

@@ -34,11 +34,7 @@ impl Databases {
     /// Puts a verified copy (or nothing: `None`) in the place of a fenced database and lifts the
     /// fence. The caller, who holds up applying, then applies what the copy lacks: until the
     /// database is where it was, a restart or a snapshot takes it for fenced.
-    pub(crate) fn replace(
-        &self,
-        id: &DatabaseId,
-        copy: Option<&Path>,
-    ) -> Result<Mark, SaveFault> {
+    pub(crate) fn replace(&self, id: &DatabaseId, copy: Option<&Path>) -> Result<Mark, SaveFault> {
         let _floor = self.floor.lock();
         self.check_open()?;
         let old = self.table.get(id);
@@ -141,11 +137,7 @@ impl Databases {
 
     /// The same for a directory that cannot be opened: [`Self::open`] succeeds afterwards. A
     /// crash on the way leaves one that still cannot be opened.
-    pub(crate) fn reset_dir(
-        dir: &Path,
-        manifest: &Pairs,
-        floor: Option<&Floor>,
-    ) -> io::Result<()> {
+    pub(crate) fn reset_dir(dir: &Path, manifest: &Pairs, floor: Option<&Floor>) -> io::Result<()> {
         make_dir(dir)?;
         remove_erased(dir)?;
         layout::make(dir)?;

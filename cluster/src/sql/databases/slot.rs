@@ -127,7 +127,12 @@ impl Info {
     }
 
     pub(super) fn remember(&mut self, mark: Mark) {
-        if mark.applied == 0 || self.recent.back().is_some_and(|(at, _)| *at == mark.applied) {
+        if mark.applied == 0
+            || self
+                .recent
+                .back()
+                .is_some_and(|(at, _)| *at == mark.applied)
+        {
             return;
         }
         if self.recent.len() >= RECENT {

@@ -134,8 +134,12 @@ impl Table {
         sum.unsaved = sum.unsaved + after.unsaved - before.unsaved;
         sum.fenced = sum.fenced + after.fenced - before.fenced;
         self.shares.databases.set(sum.databases);
-        self.shares.bytes.set(usize::try_from(sum.bytes).unwrap_or(usize::MAX));
-        self.shares.log_bytes.set(usize::try_from(sum.log_bytes).unwrap_or(usize::MAX));
+        self.shares
+            .bytes
+            .set(usize::try_from(sum.bytes).unwrap_or(usize::MAX));
+        self.shares
+            .log_bytes
+            .set(usize::try_from(sum.log_bytes).unwrap_or(usize::MAX));
         self.shares.fenced.set(sum.fenced);
     }
 
@@ -209,7 +213,10 @@ impl Table {
         self.directory(|directory| {
             let mut state = directory.state().clone();
             state.registers_applied = index;
-            let rows: Vec<_> = changes.iter().map(|(k, v)| Change::Register(k, v)).collect();
+            let rows: Vec<_> = changes
+                .iter()
+                .map(|(k, v)| Change::Register(k, v))
+                .collect();
             directory.commit(Durable::Later, state, &rows)?;
             let mut registers = self.registers.lock();
             let mut totals = self.totals.lock();
