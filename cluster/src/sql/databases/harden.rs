@@ -1,7 +1,7 @@
 //! Safety: short write-ahead logs, the floor, the orderly end.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::super::EngineFault;
@@ -19,6 +19,8 @@ const LOG_LONG_BYTES: u64 = 64 << 20;
 const WAIT_FOR_READERS: Duration = Duration::from_millis(250);
 /// One that is longer is worth a warning, and another one when it has doubled.
 const LOG_WARN_BYTES: u64 = 256 << 20;
+/// Databases that are checkpointed at the same time when the floor is raised.
+const SYNCED_AT_ONCE: usize = 4;
 
 impl Databases {
     /// Checkpoints everything written since the last floor, then makes this the floor. Applying
@@ -34,9 +36,8 @@ impl Databases {
     /// Makes all that was written safe and then says so, with a change of the state.
     fn make_safe(&self, change: impl FnOnce(&mut super::State)) -> Result<(), EngineFault> {
         let slots = self.table.take_dirty();
-        let done = slots
-            .iter()
-            .try_for_each(|slot| self.sync_slot(slot))
+        let done = self
+            .sync_all(&slots)
             .and_then(|()| {
                 // Files that were made since.
                 let live = layout::live(&self.dir);
@@ -58,6 +59,26 @@ impl Databases {
             }
         }
         done
+    }
+
+    /// Syncs many files, some at a time: the disk takes several for little more than one.
+    fn sync_all(&self, slots: &[Arc<Slot>]) -> Result<(), EngineFault> {
+        if slots.len() <= SYNCED_AT_ONCE {
+            return slots.iter().try_for_each(|slot| self.sync_slot(slot));
+        }
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let at = || slots.get(next.fetch_add(1, Ordering::Relaxed));
+            std::iter::from_fn(at).try_for_each(|slot| self.sync_slot(slot))
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..SYNCED_AT_ONCE).map(|_| scope.spawn(work)).collect();
+            let ended = workers.into_iter().map(|worker| {
+                let panicked = |_| Err(EngineFault::Io("a checkpoint panicked".into()));
+                worker.join().unwrap_or_else(panicked)
+            });
+            ended.fold(Ok(()), Result::and)
+        })
     }
 
     /// Syncs what a database has in its files.
@@ -176,6 +197,10 @@ impl Databases {
         for slot in self.table.all() {
             // Waits for who is at it; whoever comes later sees that it is closed.
             self.handles.close(&mut slot.work.lock());
+            // Its checkpoint below is the last to close it, which deletes the log.
+            if slot.info.lock().log_bytes > 0 {
+                self.table.soil(&slot);
+            }
         }
         let generation = *self.generation.lock();
         let safe = self.make_safe(|state| {

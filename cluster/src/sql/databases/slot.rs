@@ -60,7 +60,7 @@ pub(super) struct Info {
     pub(super) blocked: u64,
     pub(super) fenced: Option<Box<str>>,
     pub(super) saved: Option<Box<Saved>>,
-    recent: VecDeque<(u64, u128)>,
+    pub(super) recent: VecDeque<(u64, u128)>,
 }
 
 impl Slot {

@@ -168,7 +168,7 @@ proptest! {
     #[test]
     fn no_body_breaks_anything(
         noise in proptest::collection::vec(any::<u8>(), 0..2000),
-        flips in proptest::collection::vec((0..1.0_f64, 1..255_u8), 0..4),
+        flips in proptest::collection::vec((0.0..1.0_f64, 1..=255_u8), 0..4),
         begin in any::<bool>(),
     ) {
         thread_local! {

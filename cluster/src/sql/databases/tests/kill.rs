@@ -218,7 +218,7 @@ fn what_a_rebuild_left_half_done_is_fenced() {
         ask(&databases, &one, "SELECT count(*) AS n FROM t").unwrap(),
         "[{\"n\":9}]"
     );
-    assert_eq!(layout::aside(&half), 1);
+    assert_eq!(layout::aside(&half), 2);
 
     let databases = open(&done);
     assert_eq!(

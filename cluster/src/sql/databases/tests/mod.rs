@@ -64,7 +64,7 @@ fn transaction(id: &DatabaseId, sql: &[String]) -> SqlTransaction {
     };
     SqlTransaction {
         database: id.clone(),
-        request_id: RequestId(uuid::Uuid::nil()),
+        request_id: RequestId::random(),
         limits: SqlLimits {
             pages: 1 << 16,
             steps: 10_000_000,
