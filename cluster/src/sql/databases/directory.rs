@@ -1,360 +1,365 @@
-//! `group.db`: which databases the group has and in which file each is, the
-//! registers, and the floor.
+//! `group.db`: which databases there are and in which files, the registers, the floor.
 //!
-//! It is written without syncing (the kernel keeps what a killed process wrote), but for
-//! what others rely on after a power cut: the floor, and which file replaces which.
+//! An SQLite file of its own. Every row carries a checksum, because SQLite's own check does not
+//! see a flipped bit in a value. Most commits are as durable as a database's (not synced: the
+//! log has what is lost); those that raise the floor or exchange files are synced, and sync all before them.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 
 use orama_proto::sql::DatabaseId;
-use orama_proto::{Namespace, Timestamp};
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use orama_proto::{GroupId, Namespace, Timestamp, record};
+use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
 
-use super::{Floor, Mark};
-use crate::sql::{EngineFault, raw};
+use super::super::{EngineFault, Mark};
+use super::files::{self, fault};
+use super::{Floor, layout};
+use crate::data_dir::sync_dir;
 
-/// Version of the file's tables.
-const VERSION: i64 = 1;
-const FILE: &str = "group.db";
+/// Version of the records in it.
+const VERSION: u8 = 1;
+/// Its write-ahead log is emptied when it is longer.
+const LOG_MAX: u64 = 1 << 20;
 
-/// What the file says of one database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Row {
-    pub(super) id: DatabaseId,
-    /// Its file is `live/GENERATION.db`.
+/// Everything that there is one of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    /// `None` until it is opened for the first time.
+    pub(super) group: Option<GroupId>,
+    /// Whether everything was closed in order; false while it is open.
+    pub(super) clean: bool,
+    /// The last generation that was given to a file.
     pub(super) generation: u64,
-    /// How far it is at least: as of the last floor.
-    pub(super) mark: Mark,
+    /// The registers' own mark.
+    pub(super) registers_applied: u64,
+    floor: Option<(u64, Vec<u8>)>,
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        Self {
+            group: None,
+            clean: false,
+            generation: 0,
+            registers_applied: 0,
+            floor: None,
+        }
+    }
+    pub(super) fn floor(&self) -> Option<Floor> {
+        let (index, opaque) = self.floor.clone()?;
+        Some(Floor { index, opaque })
+    }
+    pub(super) fn set_floor(&mut self, floor: Option<&Floor>) {
+        self.floor = floor.map(|f| (f.index, f.opaque.clone()));
+    }
+}
+
+/// A backup of a database that a save made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Saved {
+    pub(super) serial: u64,
+    pub(super) applied: u64,
+    pub(super) hash: u128,
+    pub(super) bytes: u64,
+    pub(super) sum: u128,
+}
+
+impl Saved {
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            applied: self.applied,
+            hash: self.hash,
+        }
+    }
+}
+
+/// One database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Row {
+    pub(super) generation: u64,
+    /// Whether its file is known to be on disk. One that is not may be lost in a power cut, and
+    /// comes again by replay, which begins before it was made.
+    pub(super) hardened: bool,
+    /// How far it is on disk at least.
+    pub(super) applied: u64,
+    pub(super) hash: u128,
+    /// It must be as far as this when it is opened, because replay will not bring what is before:
+    /// more than `applied` while it is fenced or rebuilt.
+    pub(super) required: u64,
     pub(super) bytes: u64,
     pub(super) fenced: Option<String>,
+    pub(super) saved: Option<Saved>,
+}
+
+/// What a directory had in it when it was opened.
+pub(super) struct Loaded {
+    pub(super) rows: Vec<(DatabaseId, Row)>,
+    pub(super) registers: BTreeMap<String, String>,
+}
+
+/// Whether a commit is on disk when it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durable {
+    Now,
+    Later,
+}
+
+/// A change of the directory.
+pub(super) enum Change<'a> {
+    Put(&'a DatabaseId, Row),
+    Delete(&'a DatabaseId),
+    Register(&'a str, &'a str),
+    /// All databases and registers.
+    Clear,
 }
 
 /// The open file.
 pub(super) struct Directory {
+    path: PathBuf,
     conn: Connection,
-}
-
-/// Why the file cannot be used.
-#[derive(Debug)]
-pub(super) enum Unusable {
-    /// It is damaged or of another version: the directory is to be rebuilt.
-    Distrusted(String),
-    Fault(EngineFault),
-}
-
-pub(super) fn fault(error: &rusqlite::Error) -> EngineFault {
-    use rusqlite::ErrorCode as Code;
-    let no_room = raw::take_no_room();
-    match error.sqlite_error_code() {
-        Some(Code::DatabaseCorrupt | Code::NotADatabase) => EngineFault::Damaged(error.to_string()),
-        Some(Code::DiskFull) => EngineFault::Full,
-        _ if no_room => EngineFault::Full,
-        _ => EngineFault::Io(error.to_string()),
-    }
-}
-
-type Done<T> = Result<T, EngineFault>;
-
-fn number(n: u64) -> i64 {
-    i64::from_ne_bytes(n.to_ne_bytes())
-}
-
-fn unsigned(n: i64) -> u64 {
-    u64::from_ne_bytes(n.to_ne_bytes())
-}
-
-fn hash_of(bytes: &[u8]) -> Option<u128> {
-    Some(u128::from_be_bytes(bytes.try_into().ok()?))
+    state: State,
 }
 
 impl Directory {
-    /// Opens or makes the file; reads all of it.
-    pub(super) fn open(dir: &Path) -> Result<Self, Unusable> {
-        raw::register().map_err(Unusable::Fault)?;
-        let open = || -> rusqlite::Result<Self> {
-            let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE
-                | rusqlite::OpenFlags::SQLITE_OPEN_CREATE
-                | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let conn = Connection::open_with_flags_and_vfs(dir.join(FILE), flags, raw::VFS)?;
-            conn.set_prepared_statement_cache_capacity(32);
-            conn.pragma_update(None, "journal_mode", "WAL")?;
-            conn.pragma_update(None, "synchronous", "NORMAL")?;
-            conn.execute_batch(
-                "BEGIN IMMEDIATE;
-                 CREATE TABLE IF NOT EXISTS facts(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-                 CREATE TABLE IF NOT EXISTS databases(
-                    namespace TEXT, born INTEGER, generation INTEGER NOT NULL, applied INTEGER NOT NULL,
-                    hash BLOB NOT NULL, bytes INTEGER NOT NULL, fenced TEXT,
-                    PRIMARY KEY(namespace, born)) WITHOUT ROWID;
-                 CREATE TABLE IF NOT EXISTS registers(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-                 COMMIT;",
-            )?;
-            Ok(Self { conn })
+    /// Makes a new one under its name, whole or not at all.
+    pub(super) fn create(dir: &Path, state: &State, changes: &[Change<'_>]) -> io::Result<()> {
+        let (new, path) = (layout::directory_new(dir), layout::directory(dir));
+        files::remove(&new)?;
+        for suffix in ["-wal", "-shm", "-journal"] {
+            files::remove_one(&files::beside(&path, suffix))?;
+        }
+        let conn = files::create(&new).map_err(io::Error::other)?;
+        let schema = "CREATE TABLE state (id INTEGER PRIMARY KEY, record BLOB NOT NULL, sum INTEGER NOT NULL);
+            CREATE TABLE databases (namespace TEXT NOT NULL, born INTEGER NOT NULL, record BLOB NOT NULL,
+                sum INTEGER NOT NULL, PRIMARY KEY (namespace, born)) WITHOUT ROWID;
+            CREATE TABLE registers (key TEXT PRIMARY KEY, value TEXT NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;";
+        let made = conn.execute_batch(schema);
+        made.map_err(|e| io::Error::other(fault(&e)))?;
+        let mut made = Self {
+            path: new.clone(),
+            conn,
+            state: state.clone(),
         };
-        let sorted = |error: &rusqlite::Error| match fault(error) {
-            EngineFault::Damaged(what) => {
-                Unusable::Distrusted(format!("{FILE} is damaged: {what}"))
-            }
-            other => Unusable::Fault(other),
-        };
-        let directory = open().map_err(|e| sorted(&e))?;
-        directory
-            .check()
-            .map_err(|e| sorted(&e))?
-            .map_err(Unusable::Distrusted)?;
-        Ok(directory)
+        made.commit(Durable::Now, state.clone(), changes)
+            .map_err(io::Error::other)?;
+        drop(made);
+        File::open(&new)?.sync_all()?;
+        fs::rename(&new, &path)?;
+        sync_dir(dir)
     }
 
-    fn check(&self) -> rusqlite::Result<Result<(), String>> {
-        let found: String = self
-            .conn
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    /// Opens it and reads all of it. The inner error is why it cannot be trusted.
+    pub(super) fn open(dir: &Path) -> io::Result<Result<(Self, Loaded), String>> {
+        let path = layout::directory(dir);
+        match Self::try_open(&path) {
+            Ok(opened) => Ok(Ok(opened)),
+            Err(EngineFault::Damaged(why)) => Ok(Err(format!("{}: {why}", path.display()))),
+            Err(EngineFault::Full) => Err(io::ErrorKind::StorageFull.into()),
+            Err(other) => Err(io::Error::other(other)),
+        }
+    }
+
+    fn try_open(path: &Path) -> Result<(Self, Loaded), EngineFault> {
+        let sql = |e: rusqlite::Error| unreadable(&e);
+        let conn = files::open(path, true)?;
+        let mode: String = conn
+            .query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))
+            .map_err(sql)?;
+        if mode != "wal" {
+            return Err(EngineFault::Io(format!("its journal is in mode {mode}")));
+        }
+        let settings = "PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0;";
+        conn.execute_batch(settings).map_err(sql)?;
+        let found: String = conn
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(sql)?;
         if found != "ok" {
-            return Ok(Err(format!("{FILE} is damaged: {found}")));
+            return Err(EngineFault::Damaged(found));
         }
-        match self.number("version")? {
-            None => self.put("version", &VERSION).map(Ok),
-            Some(VERSION) => Ok(Ok(())),
-            Some(other) => Ok(Err(format!(
-                "{FILE} has version {other}, this program reads {VERSION}"
-            ))),
-        }
+        let state = read_state(&conn)?;
+        let loaded = Loaded {
+            rows: read_rows(&conn)?,
+            registers: read_registers(&conn)?,
+        };
+        let path = path.to_owned();
+        Ok((Self { path, conn, state }, loaded))
     }
 
-    fn number(&self, name: &str) -> rusqlite::Result<Option<i64>> {
-        self.conn
-            .prepare_cached("SELECT value FROM facts WHERE name = ?1")?
-            .query_row([name], |row| row.get(0))
-            .optional()
+    pub(super) fn state(&self) -> &State {
+        &self.state
     }
 
-    fn put(&self, name: &str, value: &dyn rusqlite::ToSql) -> rusqlite::Result<()> {
-        put(&self.conn, name, value)
-    }
-
-    /// Runs changes in one transaction; `synced`: on disk when this returns.
-    fn change<T>(
+    /// Makes changes in one transaction.
+    pub(super) fn commit(
         &mut self,
-        synced: bool,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
-    ) -> Done<T> {
-        let run = || -> rusqlite::Result<T> {
-            if synced {
-                self.conn.pragma_update(None, "synchronous", "FULL")?;
-            }
-            let transaction = self.conn.transaction()?;
-            let done = work(&transaction)?;
-            transaction.commit()?;
-            Ok(done)
+        durable: Durable,
+        state: State,
+        changes: &[Change<'_>],
+    ) -> Result<(), EngineFault> {
+        let synchronous = match durable {
+            Durable::Now => "FULL",
+            Durable::Later => "NORMAL",
         };
-        let result = run().map_err(|e| fault(&e));
-        if synced {
-            self.conn
-                .pragma_update(None, "synchronous", "NORMAL")
-                .map_err(|e| fault(&e))?;
-        }
-        result
-    }
-
-    /// Every database there is.
-    pub(super) fn rows(&self) -> Done<Vec<Row>> {
-        let read = || -> rusqlite::Result<Vec<Option<Row>>> {
-            let mut statement = self.conn.prepare_cached(
-                "SELECT namespace, born, generation, applied, hash, bytes, fenced FROM databases",
-            )?;
-            let rows = statement.query_map([], |row| {
-                let namespace: String = row.get(0)?;
-                let hash: Vec<u8> = row.get(4)?;
-                let (born, generation) = (row.get(1).map(unsigned)?, row.get(2).map(unsigned)?);
-                let (applied, bytes) = (row.get(3).map(unsigned)?, row.get(5).map(unsigned)?);
-                let fenced = row.get(6)?;
-                let row = Namespace::parse(&namespace).ok().zip(hash_of(&hash));
-                Ok(row.map(|(namespace, hash)| Row {
-                    id: DatabaseId {
-                        namespace,
-                        born: Timestamp(born),
-                    },
-                    generation,
-                    mark: Mark { applied, hash },
-                    bytes,
-                    fenced,
-                }))
-            })?;
-            rows.collect()
-        };
-        let rows = read().map_err(|e| fault(&e))?;
-        let rows: Option<Vec<Row>> = rows.into_iter().collect();
-        rows.ok_or_else(|| EngineFault::Damaged(format!("{FILE} names a database that cannot be")))
-    }
-
-    pub(super) fn floor(&self) -> Done<Option<Floor>> {
-        let read = || -> rusqlite::Result<Option<Floor>> {
-            let Some(index) = self.number("floor")? else {
-                return Ok(None);
-            };
-            let opaque = self.conn.query_row(
-                "SELECT value FROM facts WHERE name = 'floor-is'",
-                [],
-                |row| row.get(0),
-            )?;
-            Ok(Some(Floor {
-                index: unsigned(index),
-                opaque,
-            }))
-        };
-        read().map_err(|e| fault(&e))
-    }
-
-    /// Whether the last process ended in order; from now on it did not.
-    pub(super) fn take_clean(&mut self) -> Done<bool> {
-        let clean = self.number("clean").map_err(|e| fault(&e))? == Some(1);
-        self.change(true, |t| put(t, "clean", &0))?;
-        Ok(clean)
-    }
-
-    /// The process ends in order.
-    pub(super) fn set_clean(&mut self) -> Done<()> {
-        self.change(true, |t| put(t, "clean", &1))
-    }
-
-    /// A file number that was never used.
-    pub(super) fn next_generation(&mut self) -> Done<u64> {
-        self.change(false, |t| {
-            let last: Option<i64> = t
-                .query_row(
-                    "SELECT value FROM facts WHERE name = 'generation'",
-                    [],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            let next = last.unwrap_or(0) + 1;
-            put(t, "generation", &next)?;
-            Ok(unsigned(next))
-        })
-    }
-
-    /// Names a database, without syncing: replay makes it again after a power cut.
-    pub(super) fn insert(&mut self, row: &Row) -> Done<()> {
-        self.change(false, |t| insert(t, row))
-    }
-
-    /// Forgets a database.
-    pub(super) fn remove(&mut self, id: &DatabaseId) -> Done<()> {
-        self.change(false, |t| {
-            t.execute(
-                "DELETE FROM databases WHERE namespace = ?1 AND born = ?2",
-                params![id.namespace.as_str(), number(id.born.0)],
-            )
-            .map(drop)
-        })
-    }
-
-    /// Replaces what is known of one database, synced.
-    pub(super) fn replace(&mut self, row: &Row) -> Done<()> {
-        self.change(true, |t| insert(t, row))
-    }
-
-    /// Sets the floor and what is known of these databases as of it, synced.
-    pub(super) fn set_floor(&mut self, floor: &Floor, rows: &[Row]) -> Done<()> {
-        self.change(true, |t| {
-            rows.iter().try_for_each(|row| update(t, row))?;
-            put_floor(t, floor)
-        })
-    }
-
-    /// Replaces everything, synced.
-    pub(super) fn reset(
-        &mut self,
-        rows: &[Row],
-        registers: &[(String, String)],
-        registers_applied: u64,
-        floor: Option<&Floor>,
-    ) -> Done<()> {
-        self.change(true, |t| {
-            t.execute("DELETE FROM databases", [])?;
-            t.execute("DELETE FROM registers", [])?;
-            t.execute("DELETE FROM facts WHERE name IN ('floor', 'floor-is')", [])?;
-            rows.iter().try_for_each(|row| insert(t, row))?;
-            for (name, value) in registers {
-                t.execute("INSERT INTO registers VALUES(?1, ?2)", [name, value])?;
-            }
-            put(t, "registers", &number(registers_applied))?;
-            floor.map_or(Ok(()), |floor| put_floor(t, floor))
-        })
-    }
-
-    pub(super) fn registers(&self) -> Done<(Vec<(String, String)>, u64)> {
-        let read = || -> rusqlite::Result<_> {
-            let mut statement = self
-                .conn
-                .prepare_cached("SELECT name, value FROM registers")?;
-            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            let applied = self.number("registers")?.unwrap_or(0);
-            Ok((rows.collect::<rusqlite::Result<_>>()?, unsigned(applied)))
-        };
-        read().map_err(|e| fault(&e))
-    }
-
-    pub(super) fn set_registers(&mut self, index: u64, changes: &[(String, String)]) -> Done<()> {
-        self.change(false, |t| {
-            let mut statement = t.prepare_cached(
-                "INSERT INTO registers VALUES(?1, ?2) ON CONFLICT(name) DO UPDATE SET value = ?2",
-            )?;
-            for (name, value) in changes {
-                statement.execute([name, value])?;
-            }
-            put(t, "registers", &number(index))
-        })
-    }
-
-    /// Syncs what was written so far.
-    pub(super) fn checkpoint(&self) -> Done<()> {
         self.conn
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-            .map_err(|e| fault(&e))
+            .pragma_update(None, "synchronous", synchronous)
+            .map_err(|e| fault(&e))?;
+        let transaction = self.conn.transaction().map_err(|e| fault(&e))?;
+        for change in changes {
+            make(&transaction, change)?;
+        }
+        if state != self.state || durable == Durable::Now {
+            let record = encode(&state)?;
+            let sum = sum(&[b"state", &record]);
+            let sql = "INSERT OR REPLACE INTO state VALUES (1, ?1, ?2)";
+            run(&transaction, sql, params![record, sum])?;
+        }
+        transaction.commit().map_err(|e| fault(&e))?;
+        self.state = state;
+        Ok(())
+    }
+
+    /// Keeps its write-ahead log short.
+    pub(super) fn checkpoint(&self) -> Result<(), EngineFault> {
+        if files::sizes(&self.path).1 <= LOG_MAX {
+            return Ok(());
+        }
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let done = self.conn.query_row(sql, [], |_| Ok(()));
+        done.map_err(|e| fault(&e))
     }
 }
 
-fn put(conn: &Connection, name: &str, value: &dyn rusqlite::ToSql) -> rusqlite::Result<()> {
-    conn.prepare_cached(
-        "INSERT INTO facts VALUES(?1, ?2) ON CONFLICT(name) DO UPDATE SET value = ?2",
-    )?
-    .execute(params![name, value])
-    .map(drop)
+fn make(conn: &Connection, change: &Change<'_>) -> Result<(), EngineFault> {
+    match change {
+        Change::Put(id, row) => {
+            let record = encode(row)?;
+            let born = id.born.0.cast_signed();
+            let sum = row_sum(id.namespace.as_str(), born, &record);
+            let sql = "INSERT OR REPLACE INTO databases VALUES (?1, ?2, ?3, ?4)";
+            run(conn, sql, params![id.namespace.as_str(), born, record, sum])
+        }
+        Change::Delete(id) => run(
+            conn,
+            "DELETE FROM databases WHERE namespace = ?1 AND born = ?2",
+            params![id.namespace.as_str(), id.born.0.cast_signed()],
+        ),
+        Change::Register(key, value) => {
+            let sum = sum(&[b"register", key.as_bytes(), value.as_bytes()]);
+            let sql = "INSERT OR REPLACE INTO registers VALUES (?1, ?2, ?3)";
+            run(conn, sql, params![key, value, sum])
+        }
+        Change::Clear => {
+            run(conn, "DELETE FROM databases", params![])?;
+            run(conn, "DELETE FROM registers", params![])
+        }
+    }
 }
 
-fn put_floor(conn: &Connection, floor: &Floor) -> rusqlite::Result<()> {
-    put(conn, "floor", &number(floor.index))?;
-    put(conn, "floor-is", &floor.opaque)
-}
-
-fn insert(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
-    conn.prepare_cached("INSERT OR REPLACE INTO databases VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
-        .execute(params![
-            row.id.namespace.as_str(),
-            number(row.id.born.0),
-            number(row.generation),
-            number(row.mark.applied),
-            row.mark.hash.to_be_bytes(),
-            number(row.bytes),
-            row.fenced
-        ])
+fn run(conn: &Connection, sql: &str, params: &[&dyn rusqlite::ToSql]) -> Result<(), EngineFault> {
+    conn.prepare_cached(sql)
+        .and_then(|mut statement| statement.execute(params))
         .map(drop)
+        .map_err(|e| fault(&e))
 }
 
-/// A database that is gone, or in another file, meanwhile is left alone.
-fn update(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
-    conn.prepare_cached(
-        "UPDATE databases SET applied = ?4, hash = ?5, bytes = ?6
-         WHERE namespace = ?1 AND born = ?2 AND generation = ?3",
-    )?
-    .execute(params![
-        row.id.namespace.as_str(),
-        number(row.id.born.0),
-        number(row.generation),
-        number(row.mark.applied),
-        row.mark.hash.to_be_bytes(),
-        number(row.bytes)
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EngineFault> {
+    record::encode(VERSION, value).map_err(|e| EngineFault::Io(e.to_string()))
+}
+
+fn sum(parts: &[&[u8]]) -> i64 {
+    let mut sum = Xxh3::new();
+    for part in parts {
+        sum.update(&(part.len() as u64).to_be_bytes());
+        sum.update(part);
+    }
+    sum.digest().cast_signed()
+}
+
+fn row_sum(namespace: &str, born: i64, record: &[u8]) -> i64 {
+    sum(&[
+        b"database",
+        namespace.as_bytes(),
+        &born.to_be_bytes(),
+        record,
     ])
-    .map(drop)
+}
+
+/// While it is read, whatever does not fit is damage; only the machine's trouble is not.
+fn unreadable(error: &rusqlite::Error) -> EngineFault {
+    match fault(error) {
+        EngineFault::Io(why) => match error.sqlite_error().map(|e| e.code) {
+            Some(
+                rusqlite::ErrorCode::SystemIoFailure
+                | rusqlite::ErrorCode::CannotOpen
+                | rusqlite::ErrorCode::OutOfMemory
+                | rusqlite::ErrorCode::PermissionDenied
+                | rusqlite::ErrorCode::ReadOnly
+                | rusqlite::ErrorCode::DatabaseBusy,
+            ) => EngineFault::Io(why),
+            _ => EngineFault::Damaged(why),
+        },
+        other => other,
+    }
+}
+
+fn verified(what: &str, expected: i64, found: i64) -> Result<(), EngineFault> {
+    match expected == found {
+        true => Ok(()),
+        false => Err(EngineFault::Damaged(format!("the checksum of {what}"))),
+    }
+}
+
+fn decoded<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, EngineFault> {
+    record::decode(VERSION, bytes).map_err(|e| EngineFault::Damaged(format!("{what}: {e}")))
+}
+
+fn read_state(conn: &Connection) -> Result<State, EngineFault> {
+    let sql = "SELECT record, sum FROM state WHERE id = 1";
+    let (bytes, found): (Vec<u8>, i64) = conn
+        .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .map_err(|e| unreadable(&e))?;
+    verified("its state", sum(&[b"state", &bytes]), found)?;
+    decoded("its state", &bytes)
+}
+
+fn read_rows(conn: &Connection) -> Result<Vec<(DatabaseId, Row)>, EngineFault> {
+    let damaged = |e: rusqlite::Error| unreadable(&e);
+    let sql = "SELECT namespace, born, record, sum FROM databases ORDER BY namespace, born";
+    let mut statement = conn.prepare(sql).map_err(damaged)?;
+    let mut rows = statement.query([]).map_err(damaged)?;
+    let mut read = Vec::new();
+    while let Some(row) = rows.next().map_err(damaged)? {
+        let name: String = row.get(0).map_err(damaged)?;
+        let born: i64 = row.get(1).map_err(damaged)?;
+        let bytes: Vec<u8> = row.get(2).map_err(damaged)?;
+        let found = row.get(3).map_err(damaged)?;
+        verified("a database's row", row_sum(&name, born, &bytes), found)?;
+        let namespace = Namespace::parse(&name).map_err(|e| EngineFault::Damaged(e.to_string()))?;
+        let born = Timestamp(born.cast_unsigned());
+        read.push((
+            DatabaseId { namespace, born },
+            decoded("a database's row", &bytes)?,
+        ));
+    }
+    Ok(read)
+}
+
+fn read_registers(conn: &Connection) -> Result<BTreeMap<String, String>, EngineFault> {
+    let damaged = |e: rusqlite::Error| unreadable(&e);
+    let sql = "SELECT key, value, sum FROM registers";
+    let mut statement = conn.prepare(sql).map_err(damaged)?;
+    let mut rows = statement.query([]).map_err(damaged)?;
+    let mut read = BTreeMap::new();
+    while let Some(row) = rows.next().map_err(damaged)? {
+        let key: String = row.get(0).map_err(damaged)?;
+        let value: String = row.get(1).map_err(damaged)?;
+        let expected = sum(&[b"register", key.as_bytes(), value.as_bytes()]);
+        verified("a register", expected, row.get(2).map_err(damaged)?)?;
+        read.insert(key, value);
+    }
+    Ok(read)
 }

@@ -1,4 +1,7 @@
-//! What all groups of a node have open, and what was done to keep it safe.
+//! What the databases of a node count. Gauges are sums over its groups.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
 
@@ -6,71 +9,118 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     pub(super) databases: IntGauge,
+    pub(super) bytes: IntGauge,
+    pub(super) log_bytes: IntGauge,
     pub(super) open: IntGauge,
     pub(super) readers: IntGauge,
-    pub(super) checkpoints: IntCounter,
-    pub(super) long_logs: IntCounter,
-    pub(super) floor_seconds: Histogram,
-    pub(super) copies: IntCounter,
-    pub(super) copied_bytes: IntCounter,
-    pub(super) fenced: IntCounter,
+    pub(super) fenced: IntGauge,
+    pub(super) quarantined: IntGauge,
+    pub(super) fences: IntCounter,
     pub(super) replaced: IntCounter,
-    pub(super) swept: IntCounter,
+    pub(super) evicted: IntCounter,
+    pub(super) checkpoints: IntCounter,
+    pub(super) checkpoints_blocked: IntCounter,
+    pub(super) checkpoint_seconds: Histogram,
+    pub(super) harden_seconds: Histogram,
+    pub(super) backups: IntCounter,
+    pub(super) backup_bytes: IntCounter,
+    pub(super) backup_seconds: Histogram,
 }
 
 impl Metrics {
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let gauge = |name, help| -> Result<IntGauge, prometheus::Error> {
+        let gauge = |name: &str, help: &str| {
             let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
+            registry.register(Box::new(gauge.clone())).map(|()| gauge)
         };
-        let counter = |name, help| -> Result<IntCounter, prometheus::Error> {
+        let counter = |name: &str, help: &str| {
             let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
+            registry
+                .register(Box::new(counter.clone()))
+                .map(|()| counter)
         };
-        let floor_seconds = Histogram::with_opts(
-            HistogramOpts::new(
-                "orama_sql_floor_seconds",
-                "Time to sync what was written since the last floor.",
-            )
-            .buckets(vec![0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0]),
-        )?;
-        registry.register(Box::new(floor_seconds.clone()))?;
+        let seconds = |name: &str, help: &str| {
+            let buckets = vec![0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0];
+            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+            registry
+                .register(Box::new(histogram.clone()))
+                .map(|()| histogram)
+        };
         Ok(Self {
-            databases: gauge(
-                "orama_sql_databases",
-                "Databases with a replica on this node.",
+            databases: gauge("orama_sql_databases", "Databases on this node.")?,
+            bytes: gauge("orama_sql_bytes", "Bytes of live databases, logs included.")?,
+            log_bytes: gauge("orama_sql_log_bytes", "Bytes of write-ahead logs.")?,
+            open: gauge("orama_sql_open_databases", "Databases open for writing.")?,
+            readers: gauge("orama_sql_open_readers", "Open read connections.")?,
+            fenced: gauge("orama_sql_fenced", "Databases that are fenced.")?,
+            quarantined: gauge(
+                "orama_sql_quarantined_files",
+                "Damaged or differing database files that were set aside.",
             )?,
-            open: gauge(
-                "orama_sql_open_databases",
-                "Databases that are open for writing.",
-            )?,
-            readers: gauge("orama_sql_open_readers", "Open connections for reading.")?,
-            checkpoints: counter(
-                "orama_sql_checkpoints_total",
-                "Write-ahead logs that were written back into their databases.",
-            )?,
-            long_logs: counter(
-                "orama_sql_long_logs_total",
-                "Times a write-ahead log was long and a reader kept it from being cut.",
-            )?,
-            floor_seconds,
-            copies: counter("orama_sql_copies_total", "Copies of databases made.")?,
-            copied_bytes: counter("orama_sql_copied_bytes_total", "Bytes of the copies made.")?,
-            fenced: counter(
-                "orama_sql_fenced_total",
-                "Databases fenced because they were damaged or differed from other replicas.",
-            )?,
+            fences: counter("orama_sql_fenced_total", "Times a database was fenced.")?,
             replaced: counter(
-                "orama_sql_replaced_total",
-                "Databases whose file was replaced by a sound copy.",
+                "orama_sql_rebuilt_total",
+                "Databases whose file was replaced by a copy.",
             )?,
-            swept: counter(
-                "orama_sql_swept_files_total",
-                "Files that nothing named, deleted at a start.",
+            evicted: counter(
+                "orama_sql_evictions_total",
+                "Writers closed to stay within the bound.",
             )?,
+            checkpoints: counter("orama_sql_checkpoints_total", "Checkpoints of databases.")?,
+            checkpoints_blocked: counter(
+                "orama_sql_checkpoints_blocked_total",
+                "Checkpoints that readers kept from emptying the write-ahead log.",
+            )?,
+            checkpoint_seconds: seconds(
+                "orama_sql_checkpoint_seconds",
+                "Time of a database's checkpoint.",
+            )?,
+            harden_seconds: seconds("orama_sql_harden_seconds", "Time to raise a group's floor.")?,
+            backups: counter("orama_sql_backups_total", "Backups of databases written.")?,
+            backup_bytes: counter("orama_sql_backup_bytes_total", "Bytes of backups written.")?,
+            backup_seconds: seconds("orama_sql_backup_seconds", "Time of a database's backup.")?,
         })
+    }
+}
+
+/// Observes how long something took when it is dropped.
+pub(super) struct Timed(Histogram, Instant);
+
+impl Timed {
+    pub(super) fn new(histogram: &Histogram) -> Self {
+        Self(histogram.clone(), Instant::now())
+    }
+}
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        self.0.observe(self.1.elapsed().as_secs_f64());
+    }
+}
+
+/// One group's part of a gauge; given back when the group closes.
+#[derive(Debug)]
+pub(super) struct Share {
+    gauge: IntGauge,
+    mine: AtomicI64,
+}
+
+impl Share {
+    pub(super) fn new(gauge: &IntGauge) -> Self {
+        Self {
+            gauge: gauge.clone(),
+            mine: AtomicI64::new(0),
+        }
+    }
+    pub(super) fn set(&self, value: usize) {
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        let before = self.mine.swap(value, Ordering::Relaxed);
+        self.gauge.add(value - before);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }

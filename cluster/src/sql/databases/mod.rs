@@ -3,35 +3,48 @@
 //!
 //! ```text
 //! DIR/group.db              registers, the floor, which databases there are and in which file
-//! DIR/live/GENERATION.db    a database; one that is replaced as a whole gets another number
-//! DIR/backups/SUM.db        a copy that a local snapshot names; never written again
+//! DIR/live/NAME.GEN.db      a database; GEN changes when the file is replaced as a whole
+//! DIR/backups/NAME-INDEX.N.db  a copy that a local snapshot names; never written again
+//! DIR/damaged/              files that were set aside, the last few
 //! ```
 
+mod apply;
+mod backups;
 mod body;
-mod copies;
 mod directory;
+mod files;
+mod handles;
+mod harden;
+mod layout;
+mod manifest;
 mod metrics;
-mod open;
 mod read;
-mod safety;
-mod save;
+mod readers;
+mod replace;
 mod slot;
+mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use orama_proto::GroupId;
 use orama_proto::sql::DatabaseId;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
-use self::directory::{Directory, Row};
+use self::backups::Backups;
+use self::directory::{Directory, Durable, State};
+use self::handles::Handles;
 pub(crate) use self::metrics::Metrics;
-use self::read::Readers;
-use self::slot::{Slot, hash_of_register, path_of};
-use super::{Applied, EngineFault, Item, Mark, Query, Writer};
+use self::readers::Readers;
+use self::slot::{Info, Slot};
+use self::table::{Registers, Table};
+use super::{EngineFault, Mark};
+use crate::data_dir::{make_dir, sync_dir};
 
 /// Bounds of what one node holds open for one group.
 #[derive(Debug, Clone)]
@@ -99,274 +112,174 @@ pub(crate) enum SaveFault {
 /// The databases of one group. Shared by who applies (one at a time: the methods that
 /// change take `&self` and a lock inside), readers and upkeep. Everything here blocks.
 pub(crate) struct Databases {
-    live: PathBuf,
-    backups: PathBuf,
-    options: DatabasesOptions,
-    metrics: Metrics,
-    /// Whether the last process ended in order: then files need not be read as a whole.
-    clean: bool,
-    directory: Mutex<Directory>,
-    slots: RwLock<HashMap<DatabaseId, Arc<Slot>>>,
-    registers: RwLock<Registers>,
-    /// Sum over databases and registers.
-    hash: Mutex<u128>,
-    /// Databases with an open writer, the one used last at the end.
-    writers: Mutex<VecDeque<DatabaseId>>,
+    dir: PathBuf,
+    table: Table,
+    handles: Handles,
     readers: Readers,
-    floor: Mutex<Option<Floor>>,
-    /// One save, reset or removal of copies at a time.
-    saving: Mutex<()>,
-}
-
-#[derive(Debug, Default)]
-struct Registers {
-    values: BTreeMap<String, String>,
-    applied: u64,
+    backups: Mutex<Backups>,
+    /// Held while the floor is raised and while files are exchanged. After `backups`.
+    floor: Mutex<()>,
+    /// The last generation that was given to a file.
+    generation: Mutex<u64>,
+    /// The process before was killed, or power failed: files are looked at before they are used.
+    unclean: bool,
+    closed: AtomicBool,
+    metrics: Metrics,
+    quarantined: metrics::Share,
 }
 
 impl Databases {
-    fn slot(&self, id: &DatabaseId) -> Option<Arc<Slot>> {
-        self.slots.read().get(id).cloned()
-    }
-
-    fn all(&self) -> Vec<Arc<Slot>> {
-        self.slots.read().values().cloned().collect()
-    }
-
-    /// A database's part of the group's hash changes.
-    fn rehash(&self, old: u128, new: u128) {
-        let mut hash = self.hash.lock();
-        *hash = hash.wrapping_sub(old).wrapping_add(new);
-    }
-
-    // ---- applying -------------------------------------------------------------
-
-    /// Applies entries to one database, in order; makes it when it is missing. A fenced
-    /// database skips them (`Err` in the inner result); a file that proves damaged when it is
-    /// opened or used is fenced. `Err`: the group must stop.
-    pub(crate) fn apply(
-        &self,
-        id: &DatabaseId,
-        items: &[Item<'_>],
-    ) -> Result<Result<Vec<Applied>, Fenced>, EngineFault> {
-        let slot = match self.slot(id) {
-            Some(slot) => slot,
-            None => self.create(id)?,
-        };
-        let mut writer = slot.writer.lock();
-        if let Err(fenced) = self.open_writer(&slot, &mut writer)? {
-            return Ok(Err(fenced));
-        }
-        let Some(open) = writer.as_mut() else {
-            return Err(EngineFault::Io("the writer is gone".into()));
-        };
-        let result = open.apply(items);
-        let (now, bytes) = (open.mark(), open.bytes());
-        let applied = match result {
-            Ok(applied) => applied,
-            Err(EngineFault::Damaged(what)) => {
-                *writer = None;
-                return self.fence_slot(&slot, &what).map(Err);
+    /// Opens what is there; sweeps files that nothing names. The inner error: the directory cannot
+    /// be trusted and is to be rebuilt ([`Self::reset_dir`]).
+    pub(crate) fn open(
+        dir: &Path,
+        group: GroupId,
+        options: DatabasesOptions,
+        metrics: &Metrics,
+    ) -> io::Result<Result<Self, String>> {
+        make_dir(dir)?;
+        remove_erased(dir)?;
+        layout::make(dir)?;
+        let directory = layout::directory(dir);
+        if !directory.try_exists()? {
+            if layout::directory_damaged(dir).try_exists()? {
+                return Ok(Err("a rebuild of it did not end".into()));
             }
-            Err(fault) => {
-                // What the file has is known again when it is opened again.
-                *writer = None;
-                slot.state.lock().checked = false;
-                return Err(fault);
+            if !layout::names(&layout::live(dir))?.is_empty() {
+                return Ok(Err(format!("{} is missing", directory.display())));
             }
+            Directory::create(dir, &State::new(), &[])?;
+        }
+        files::remove_one(&layout::directory_damaged(dir))?;
+        let (mut directory, loaded) = match Directory::open(dir)? {
+            Ok(opened) => opened,
+            Err(why) => return Ok(Err(why)),
         };
-        let mut state = slot.state.lock();
-        let before = slot.hash(state.mark);
-        let news = applied.iter().filter(|a| a.outcome.is_some());
-        state.advance(news.map(|a| Mark {
-            applied: a.index,
-            hash: a.hash,
-        }));
-        state.mark = now;
-        state.bytes = bytes;
-        drop(state);
-        self.rehash(before, slot.hash(now));
-        Ok(Ok(applied))
-    }
+        let mut state = directory.state().clone();
+        if let Some(other) = state.group.replace(group).filter(|other| *other != group) {
+            return Ok(Err(format!("it belongs to group {other}")));
+        }
+        let unclean = !state.clean;
+        state.clean = false;
+        directory
+            .commit(Durable::Now, state.clone(), &[])
+            .map_err(io_error)?;
 
-    fn create(&self, id: &DatabaseId) -> Result<Arc<Slot>, EngineFault> {
-        let mut directory = self.directory.lock();
-        let row = Row {
-            id: id.clone(),
-            generation: directory.next_generation()?,
-            mark: Mark::default(),
-            bytes: 0,
-            fenced: None,
+        let rows = loaded.rows.iter();
+        let live = rows.map(|(id, row)| layout::live_name(&id.namespace, row.generation));
+        let swept = layout::sweep(dir, &live.collect::<BTreeSet<_>>())?;
+        let highest = loaded.rows.iter().map(|(_, row)| row.generation).max();
+        let there: BTreeSet<String> = layout::names(&layout::backups(dir))?.into_iter().collect();
+        let saved = loaded
+            .rows
+            .iter()
+            .filter_map(|(_, row)| Some(row.saved.as_ref()?.serial));
+        let registers = Registers {
+            values: loaded.registers,
+            applied: state.registers_applied,
         };
-        directory.insert(&row)?;
-        let slot = Arc::new(Slot::new(row));
-        slot.state.lock().checked = true;
-        self.slots.write().insert(id.clone(), Arc::clone(&slot));
-        self.metrics.databases.inc();
-        Ok(slot)
-    }
-
-    /// Opens the writer when it is not, and looks whether the file is what it should be.
-    fn open_writer(
-        &self,
-        slot: &Slot,
-        writer: &mut Option<Writer>,
-    ) -> Result<Result<(), Fenced>, EngineFault> {
-        let state = slot.state.lock().clone();
-        if let Some(why) = state.fenced {
-            return Ok(Err(Fenced {
-                id: slot.id.clone(),
-                why,
-            }));
-        }
-        if writer.is_some() {
-            self.used(&slot.id);
-            return Ok(Ok(()));
-        }
-        let path = path_of(&self.live, state.generation);
-        if state.hardened > 0 && !path.exists() {
-            return self.fence_slot(slot, "its file is missing").map(Err);
-        }
-        let whole = !state.checked && !self.clean && state.bytes <= CHECK_MAX_BYTES;
-        let open = match Writer::open(&path, whole) {
-            Ok(open) => open,
-            Err(EngineFault::Damaged(what)) => return self.fence_slot(slot, &what).map(Err),
-            Err(fault) => return Err(fault),
+        let databases = Self {
+            table: Table::new(directory, registers, metrics),
+            handles: Handles::new(options.open_max, metrics),
+            readers: Readers::new(options.readers_max, metrics),
+            backups: Mutex::new(Backups::new(&there, saved.max().unwrap_or(0))),
+            floor: Mutex::new(()),
+            generation: Mutex::new(state.generation.max(highest.unwrap_or(0))),
+            unclean,
+            closed: AtomicBool::new(false),
+            metrics: metrics.clone(),
+            quarantined: metrics::Share::new(&metrics.quarantined),
+            dir: dir.to_owned(),
         };
-        let mark = open.mark();
-        if mark.applied < state.hardened {
-            let what = format!(
-                "its file ends at entry {}, it had entry {} before",
-                mark.applied, state.hardened
-            );
-            return self.fence_slot(slot, &what).map(Err);
+        databases.quarantined.set(layout::aside(dir));
+        for (id, row) in loaded.rows {
+            let mut info = Info::of(&row);
+            // Old copies are deleted without a word to the rows.
+            info.saved = info.saved.filter(|s| {
+                there.contains(&layout::backup_name(&id.namespace, s.applied, s.serial))
+            });
+            databases
+                .table
+                .put(&databases.slot(id, row.generation, info));
         }
-        let before = {
-            let mut state = slot.state.lock();
-            let before = slot.hash(state.mark);
-            state.mark = mark;
-            state.bytes = open.bytes();
-            state.checked = true;
-            before
-        };
-        self.rehash(before, slot.hash(mark));
-        *writer = Some(open);
-        self.metrics.open.inc();
-        self.used(&slot.id);
-        Ok(Ok(()))
+        let count = databases.table.all().len();
+        tracing::info!(%group, databases = count, unclean, swept, "databases are open");
+        Ok(Ok(databases))
     }
 
-    /// Closes the writer that was not used for longest when there are too many.
-    fn used(&self, id: &DatabaseId) {
-        let mut writers = self.writers.lock();
-        if writers.back() == Some(id) {
-            return;
+    /// Deletes everything of the group on this node.
+    pub(crate) fn erase(dir: &Path) -> io::Result<()> {
+        remove_erased(dir)?;
+        // Renamed first, so that a crash leaves no half of it under its name.
+        match fs::rename(dir, layout::erased(dir)) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            other => other?,
         }
-        writers.retain(|other| other != id);
-        writers.push_back(id.clone());
-        let over = writers.len().saturating_sub(self.options.open_max.max(1));
-        let oldest: Vec<DatabaseId> = writers.drain(..over).collect();
-        drop(writers);
-        for id in oldest {
-            let Some(slot) = self.slot(&id) else { continue };
-            let closed = slot.writer.try_lock().and_then(|mut writer| writer.take());
-            if closed.is_some() {
-                self.metrics.open.dec();
-            }
-        }
-    }
-
-    /// Fences a database because of what was found in its file.
-    fn fence_slot(&self, slot: &Slot, why: &str) -> Result<Fenced, EngineFault> {
-        let mut row = slot.row();
-        row.fenced = Some(why.to_owned());
-        self.directory.lock().replace(&row)?;
-        slot.state.lock().fenced = Some(why.to_owned());
-        self.readers.forget(&slot.id);
-        self.metrics.fenced.inc();
-        Ok(Fenced {
-            id: slot.id.clone(),
-            why: why.to_owned(),
-        })
-    }
-
-    /// Deletes a database. Idempotent.
-    pub(crate) fn remove(&self, id: &DatabaseId, _index: u64) -> Result<(), EngineFault> {
-        let Some(slot) = self.slot(id) else {
-            return Ok(());
-        };
-        let mut writer = slot.writer.lock();
-        self.directory.lock().remove(id)?;
-        self.slots.write().remove(id);
-        self.readers.forget(id);
-        if writer.take().is_some() {
-            self.metrics.open.dec();
-        }
-        self.metrics.databases.dec();
-        let state = slot.state.lock().clone();
-        self.rehash(slot.hash(state.mark), 0);
-        let path = path_of(&self.live, state.generation);
-        // Nobody names it any more: what cannot be deleted now is swept at the next start.
-        if let Err(error) = slot::delete(&path) {
-            tracing::warn!(database = %id, %error, "the file of a removed database cannot be deleted");
-        }
-        Ok(())
-    }
-
-    /// A register (small values by which tests check a cluster), as of the entry `index`.
-    pub(crate) fn register(&self, key: &str) -> Option<String> {
-        self.registers.read().values.get(key).cloned()
-    }
-
-    /// How many registers there are.
-    pub(crate) fn registers(&self) -> usize {
-        self.registers.read().values.len()
-    }
-
-    /// Sets registers: entries at or before the registers' own mark are skipped by the caller,
-    /// who asks [`Self::registers_applied`].
-    pub(crate) fn set_registers(
-        &self,
-        index: u64,
-        changes: &[(String, String)],
-    ) -> Result<(), EngineFault> {
-        self.directory.lock().set_registers(index, changes)?;
-        let mut registers = self.registers.write();
-        for (name, value) in changes {
-            let old = registers.values.insert(name.clone(), value.clone());
-            let old = old.map_or(0, |old| hash_of_register(name, &old));
-            self.rehash(old, hash_of_register(name, value));
-        }
-        registers.applied = index;
-        Ok(())
-    }
-
-    pub(crate) fn registers_applied(&self) -> u64 {
-        self.registers.read().applied
-    }
-
-    /// Sum over all databases and registers: equal on replicas with the same applied index.
-    pub(crate) fn hash(&self) -> u128 {
-        *self.hash.lock()
-    }
-
-    /// All databases, by id.
-    pub(crate) fn list(&self) -> Vec<DatabaseInfo> {
-        let mut all: Vec<_> = self.all().iter().map(|slot| slot.info()).collect();
-        all.sort_by(|a, b| a.id.cmp(&b.id));
-        all
-    }
-
-    /// The effect hash after the entry `index` (its last one, or a recent one).
-    pub(crate) fn hash_at(&self, id: &DatabaseId, index: u64) -> Option<u128> {
-        self.slot(id)?.hash_at(index)
+        dir.parent().map_or(Ok(()), sync_dir)?;
+        remove_erased(dir)
     }
 
     /// Where a restart goes on; `None` when nothing was ever made safe.
     pub(crate) fn floor(&self) -> Option<Floor> {
-        self.floor.lock().clone()
+        self.table.state().ok()?.floor()
+    }
+
+    /// Sum over all databases and registers: equal on replicas with the same applied index.
+    pub(crate) fn hash(&self) -> u128 {
+        self.table.hash()
+    }
+
+    /// All databases, by id.
+    pub(crate) fn list(&self) -> Vec<DatabaseInfo> {
+        let slots = self.table.all().into_iter();
+        let listed = slots.filter_map(|slot| {
+            let info = slot.info.lock();
+            (info.named && !info.gone).then(|| DatabaseInfo {
+                id: slot.id.clone(),
+                mark: info.mark,
+                bytes: info.bytes,
+                fenced: info.fenced.as_deref().map(str::to_owned),
+            })
+        });
+        listed.collect()
+    }
+
+    /// The effect hash after the entry `index` (its last one, or a recent one).
+    pub(crate) fn hash_at(&self, id: &DatabaseId, index: u64) -> Option<u128> {
+        self.table.get(id)?.info.lock().hash_at(index)
+    }
+
+    fn slot(&self, id: DatabaseId, generation: u64, info: Info) -> std::sync::Arc<Slot> {
+        let path = layout::live_file(&self.dir, &id.namespace, generation);
+        Slot::new(id, generation, path, info)
+    }
+
+    fn next_generation(&self) -> u64 {
+        let mut generation = self.generation.lock();
+        *generation += 1;
+        *generation
+    }
+
+    fn check_open(&self) -> Result<(), EngineFault> {
+        match self.closed.load(Ordering::Acquire) {
+            true => Err(table::closed()),
+            false => Ok(()),
+        }
     }
 }
 
-/// After a stop that was none, files up to this size are read as a whole when they are opened.
-const CHECK_MAX_BYTES: u64 = 64 << 20;
+/// A fault as the file system's error that it is.
+fn io_error(fault: EngineFault) -> io::Error {
+    match fault {
+        EngineFault::Full => ErrorKind::StorageFull.into(),
+        EngineFault::Damaged(why) => io::Error::new(ErrorKind::InvalidData, why),
+        other => io::Error::other(other),
+    }
+}
+
+fn remove_erased(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(layout::erased(dir)) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}

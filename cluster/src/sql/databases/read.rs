@@ -1,85 +1,19 @@
-//! Readers: connections that are kept for the next query, a bounded number of them.
+//! Reading: queries run on a pooled connection to the file that is live now.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use orama_proto::sql::{DatabaseId, Rows, SqlError};
-use parking_lot::Mutex;
-use prometheus::IntGauge;
+use orama_proto::sql::{DatabaseId, Rows, SqlCode, SqlError};
 
-use super::slot::path_of;
-use super::{Databases, EngineFault, Fenced, Query};
-use crate::sql::Reader;
+use super::super::{EngineFault, Query};
+use super::apply::NoWriter;
+use super::readers::NoReader;
+use super::slot::Slot;
+use super::{Databases, Fenced};
 
-/// An open reader and what it reads.
-struct Idle {
-    id: DatabaseId,
-    generation: u64,
-    reader: Reader,
-}
-
-/// Readers that nobody uses at the moment, the one used last at the end.
-pub(super) struct Readers {
-    idle: Mutex<VecDeque<Idle>>,
-    empty: Mutex<Vec<Reader>>,
-    max: usize,
-    gauge: IntGauge,
-}
-
-/// Idle readers of nothing.
-const EMPTY_MAX: usize = 4;
-
-impl Readers {
-    pub(super) fn new(max: usize, gauge: IntGauge) -> Self {
-        Self {
-            idle: Mutex::default(),
-            empty: Mutex::default(),
-            max,
-            gauge,
-        }
-    }
-
-    fn take(&self, id: &DatabaseId, generation: u64) -> Option<Reader> {
-        let mut idle = self.idle.lock();
-        let fits = |i: &Idle| i.generation == generation && i.id == *id;
-        let at = idle.iter().rposition(fits)?;
-        idle.remove(at).map(|idle| idle.reader)
-    }
-
-    /// Keeps a reader; the one that was idle for longest goes when there are too many.
-    fn put(&self, id: &DatabaseId, generation: u64, reader: Reader) {
-        let mut idle = self.idle.lock();
-        idle.push_back(Idle {
-            id: id.clone(),
-            generation,
-            reader,
-        });
-        let over = (idle.len() > self.max).then(|| idle.pop_front()).flatten();
-        drop(idle);
-        if over.is_some() {
-            self.gauge.dec();
-        }
-    }
-
-    /// Closes the readers of one database.
-    pub(super) fn forget(&self, id: &DatabaseId) {
-        let mut idle = self.idle.lock();
-        let before = idle.len();
-        idle.retain(|i| i.id != *id);
-        let closed = before - idle.len();
-        self.gauge.sub(i64::try_from(closed).unwrap_or(0));
-    }
-
-    pub(super) fn close(&self) {
-        let closed = self.idle.lock().drain(..).count();
-        self.gauge.sub(i64::try_from(closed).unwrap_or(0));
-        self.empty.lock().clear();
-    }
-}
-
-type Answers = Vec<Result<Rows, SqlError>>;
+/// A file may be replaced while it is being opened; more often than this somebody else is wrong.
+const TRIES: usize = 16;
 
 impl Databases {
     /// Runs queries on one moment of the database. One that was never written to is empty.
@@ -91,85 +25,91 @@ impl Databases {
         bytes: usize,
         deadline: Instant,
         cancelled: &Arc<AtomicBool>,
-    ) -> Result<Result<Answers, Fenced>, EngineFault> {
-        let Some(slot) = self.slot(id) else {
-            return self
-                .read_nothing(queries, rows, bytes, deadline, cancelled)
-                .map(Ok);
-        };
-        let (generation, checked, fenced) = {
-            let state = slot.state.lock();
-            (state.generation, state.checked, state.fenced.clone())
-        };
-        if let Some(why) = fenced {
-            let id = id.clone();
-            return Ok(Err(Fenced { id, why }));
-        }
-        if !checked {
-            // The first to look at a file makes sure that it is whole.
-            let mut writer = slot.writer.lock();
-            if let Err(fenced) = self.open_writer(&slot, &mut writer)? {
-                return Ok(Err(fenced));
+    ) -> Result<Result<Vec<Result<Rows, SqlError>>, Fenced>, EngineFault> {
+        for _ in 0..TRIES {
+            self.check_open()?;
+            let slot = self.table.get(id).filter(|slot| slot.info.lock().named);
+            if let Some(slot) = &slot
+                && let Err(why) = self.ready(slot)?
+            {
+                return Ok(Err(Fenced {
+                    id: id.clone(),
+                    why,
+                }));
             }
-        }
-        let reader = match self.readers.take(id, generation) {
-            Some(reader) => Ok(reader),
-            None => {
-                let path = path_of(&self.live, generation);
-                if slot.state.lock().mark.applied == 0 && !path.exists() {
-                    return self
-                        .read_nothing(queries, rows, bytes, deadline, cancelled)
-                        .map(Ok);
+            let lent = self.readers.lend(slot.as_ref(), deadline, cancelled);
+            let fault = match lent {
+                Ok(mut lent) => {
+                    // One that was replaced meanwhile would answer from the past.
+                    if let Some(slot) = slot.as_ref().filter(|slot| slot.gone()) {
+                        Self::wait_until_gone(slot);
+                        continue;
+                    }
+                    let Some(reader) = lent.reader() else {
+                        continue;
+                    };
+                    match reader.run(queries, rows, bytes, deadline, cancelled) {
+                        Ok(answers) => {
+                            lent.give_back();
+                            return Ok(Ok(answers));
+                        }
+                        Err(fault) => fault,
+                    }
                 }
-                let opened = Reader::open(&path);
-                if opened.is_ok() {
-                    self.readers.gauge.inc();
+                Err(NoReader::Late) => {
+                    let why = "all connections for reading were in use for too long";
+                    let late = SqlError::new(SqlCode::DeadlineExceeded, why);
+                    return Ok(Ok(queries.iter().map(|_| Err(late.clone())).collect()));
                 }
-                opened
+                Err(NoReader::Fault(fault)) => fault,
+            };
+            let Some(slot) = slot else { return Err(fault) };
+            if slot.gone() {
+                Self::wait_until_gone(&slot);
+                continue;
             }
-        };
-        let result = reader.and_then(|mut reader| {
-            let answers = reader.run(queries, rows, bytes, deadline, cancelled);
-            let same = slot.state.lock().generation == generation;
-            if answers.is_ok() && same {
-                self.readers.put(id, generation, reader);
-            } else {
-                self.readers.gauge.dec();
+            let EngineFault::Damaged(why) = fault else {
+                return Err(fault);
+            };
+            let mut work = slot.work.lock();
+            if !slot.gone() {
+                self.fence_slot(&slot, &mut work, &why)?;
+                return Ok(Err(Fenced {
+                    id: id.clone(),
+                    why,
+                }));
             }
-            answers
-        });
-        match result {
-            Ok(answers) => Ok(Ok(answers)),
-            Err(EngineFault::Damaged(what)) => {
-                // It may have been replaced or removed meanwhile: then this says nothing.
-                let same = slot.state.lock().generation == generation;
-                if same && self.slot(id).is_some() {
-                    self.fence_slot(&slot, &what).map(Err)
-                } else {
-                    Err(EngineFault::Io(
-                        "the database was replaced meanwhile".into(),
-                    ))
-                }
-            }
-            Err(fault) => Err(fault),
         }
+        Err(EngineFault::Io(
+            "its file is replaced again and again".into(),
+        ))
     }
 
-    fn read_nothing(
-        &self,
-        queries: &[Query],
-        rows: usize,
-        bytes: usize,
-        deadline: Instant,
-        cancelled: &Arc<AtomicBool>,
-    ) -> Result<Answers, EngineFault> {
-        let idle = self.readers.empty.lock().pop();
-        let mut reader = idle.map_or_else(Reader::empty, Ok)?;
-        let answers = reader.run(queries, rows, bytes, deadline, cancelled);
-        let mut empty = self.readers.empty.lock();
-        if answers.is_ok() && empty.len() < EMPTY_MAX {
-            empty.push(reader);
+    /// Who deletes a database holds its `work` until nothing names it.
+    fn wait_until_gone(slot: &Slot) {
+        drop(slot.work.lock());
+    }
+
+    /// Has the file looked at when nobody used it since the start. The inner error: it is fenced.
+    pub(super) fn ready(&self, slot: &Arc<Slot>) -> Result<Result<(), String>, EngineFault> {
+        {
+            let info = slot.info.lock();
+            if let Some(why) = &info.fenced {
+                return Ok(Err(why.to_string()));
+            }
+            if info.gone || info.verified {
+                return Ok(Ok(()));
+            }
         }
-        answers
+        let mut work = slot.work.lock();
+        self.check_open()?;
+        if slot.gone() {
+            return Ok(Ok(()));
+        }
+        match self.writer(slot, &mut work) {
+            Ok(_) => Ok(Ok(())),
+            Err(NoWriter::Fenced(why)) => Ok(Err(why)),
+            Err(NoWriter::Fault(fault)) => Err(fault),
+        }
     }
 }

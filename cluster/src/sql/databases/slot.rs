@@ -1,165 +1,211 @@
-//! One database of the group: what is known of it, and its writer while it is open.
+//! What is known of one file of one database. A file that is replaced gets another slot, so
+//! whoever holds this one and finds it gone looks again.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use orama_proto::sql::DatabaseId;
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::copies::Copy;
-use super::directory::Row;
-use super::{DatabaseInfo, Mark};
-use crate::sql::Writer;
+use super::super::{Applied, Mark, Writer};
+use super::directory::{Row, Saved};
 
-/// So many of the last entries' hashes are remembered for comparisons.
-const RING: usize = 64;
+/// Entries whose effect hash is remembered.
+const RECENT: usize = 64;
 
-/// A database.
+/// One database in one file. A few hundred bytes while it is not open.
 pub(super) struct Slot {
     pub(super) id: DatabaseId,
-    /// Held while entries are applied, and while the file is replaced.
-    pub(super) writer: Mutex<Option<Writer>>,
-    pub(super) state: Mutex<State>,
+    pub(super) generation: u64,
+    pub(super) path: PathBuf,
+    /// Held by who changes the database or its file; long.
+    pub(super) work: Mutex<Work>,
+    /// Held for moments, also under `work`.
+    pub(super) info: Mutex<Info>,
 }
 
-/// What is known without opening it.
-#[derive(Debug, Clone)]
-pub(super) struct State {
-    pub(super) generation: u64,
+/// What needs the file to itself.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) writer: Option<Box<Writer>>,
+    /// Its place among the open writers.
+    pub(super) turn: u64,
+}
+
+/// What can be asked while the file is in use.
+#[derive(Debug, Default)]
+pub(super) struct Info {
+    /// Whether `group.db` names it. Before, it does not exist for anybody else.
+    pub(super) named: bool,
+    /// Removed or replaced.
+    pub(super) gone: bool,
+    /// Whether it was opened and looked at since the start.
+    pub(super) verified: bool,
+    /// See [`Row::hardened`].
+    pub(super) hardened: bool,
     pub(super) mark: Mark,
+    /// The mark that is on disk for certain.
+    pub(super) safe: Mark,
+    /// See [`Row::required`].
+    pub(super) required: u64,
+    /// The last entry that was skipped because it is fenced.
+    pub(super) missed: u64,
     pub(super) bytes: u64,
-    pub(super) fenced: Option<String>,
-    /// The file has this much at least, even after a power cut.
-    pub(super) hardened: u64,
-    /// Somebody looked at the file since the start.
-    pub(super) checked: bool,
-    /// The newest copy.
-    pub(super) saved: Option<Copy>,
-    ring: VecDeque<(u64, u128)>,
+    pub(super) log_bytes: u64,
+    /// Whether it is among those that the next floor has to look at.
+    pub(super) dirty: bool,
+    /// Bytes of its log when readers last kept it from being emptied.
+    pub(super) blocked: u64,
+    pub(super) fenced: Option<Box<str>>,
+    pub(super) saved: Option<Box<Saved>>,
+    pub(super) recent: VecDeque<(u64, u128)>,
 }
 
 impl Slot {
-    pub(super) fn new(row: Row) -> Self {
-        let state = State {
-            generation: row.generation,
-            mark: row.mark,
-            bytes: row.bytes,
-            fenced: row.fenced,
-            hardened: row.mark.applied,
-            checked: false,
-            saved: None,
-            ring: VecDeque::new(),
+    pub(super) fn new(id: DatabaseId, generation: u64, path: PathBuf, info: Info) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            generation,
+            path,
+            work: Mutex::default(),
+            info: Mutex::new(info),
+        })
+    }
+    pub(super) fn gone(&self) -> bool {
+        self.info.lock().gone
+    }
+    pub(super) fn fence(&self) -> Option<String> {
+        self.info.lock().fenced.as_deref().map(str::to_owned)
+    }
+}
+
+impl Info {
+    pub(super) fn of(row: &Row) -> Self {
+        let mark = Mark {
+            applied: row.applied,
+            hash: row.hash,
         };
         Self {
-            id: row.id,
-            writer: Mutex::new(None),
-            state: Mutex::new(state),
+            named: true,
+            hardened: row.hardened,
+            mark,
+            safe: mark,
+            required: row.required,
+            bytes: row.bytes,
+            fenced: row.fenced.as_deref().map(Box::from),
+            saved: row.saved.clone().map(Box::new),
+            ..Self::default()
         }
     }
 
-    pub(super) fn row(&self) -> Row {
-        let state = self.state.lock();
+    pub(super) fn row(&self, generation: u64) -> Row {
         Row {
-            id: self.id.clone(),
-            generation: state.generation,
-            mark: state.mark,
-            bytes: state.bytes,
-            fenced: state.fenced.clone(),
+            generation,
+            hardened: self.hardened,
+            applied: self.safe.applied,
+            hash: self.safe.hash,
+            required: self.required,
+            bytes: self.bytes,
+            fenced: self.fenced.as_deref().map(str::to_owned),
+            saved: self.saved.as_deref().cloned(),
         }
     }
 
-    pub(super) fn info(&self) -> DatabaseInfo {
-        let state = self.state.lock();
-        DatabaseInfo {
-            id: self.id.clone(),
-            mark: state.mark,
-            bytes: state.bytes,
-            fenced: state.fenced.clone(),
+    /// What the file must have, when it is opened.
+    pub(super) fn at_least(&self) -> u64 {
+        self.required.max(self.mark.applied)
+    }
+    /// Everything that this database was ever given.
+    pub(super) fn reached(&self) -> u64 {
+        self.at_least().max(self.missed)
+    }
+    /// Whether it is being rebuilt and lacks entries that only its rebuilder brings.
+    pub(super) fn incomplete(&self) -> bool {
+        self.required > self.mark.applied
+    }
+
+    pub(super) fn remember(&mut self, mark: Mark) {
+        if mark.applied == 0
+            || self
+                .recent
+                .back()
+                .is_some_and(|(at, _)| *at == mark.applied)
+        {
+            return;
+        }
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((mark.applied, mark.hash));
+    }
+    pub(super) fn remember_all(&mut self, applied: &[Applied]) {
+        let fresh = applied.iter().filter(|a| a.outcome.is_some());
+        let skip = fresh.clone().count().saturating_sub(RECENT);
+        for done in fresh.skip(skip) {
+            self.remember(Mark {
+                applied: done.index,
+                hash: done.hash,
+            });
         }
     }
-
-    /// What it adds to the hash of the group.
-    pub(super) fn hash(&self, mark: Mark) -> u128 {
-        hash_of(&self.id, mark)
-    }
-
     pub(super) fn hash_at(&self, index: u64) -> Option<u128> {
-        let state = self.state.lock();
-        if state.mark.applied == index && state.checked {
-            return Some(state.mark.hash);
+        if self.mark.applied == index && index > 0 {
+            return Some(self.mark.hash);
         }
-        let found = state.ring.iter().find(|(at, _)| *at == index);
-        found.map(|(_, hash)| *hash)
+        let recent = self.recent.iter().rev();
+        recent.copied().find(|(at, _)| *at == index).map(|(_, h)| h)
+    }
+
+    /// What it adds to the group's totals.
+    pub(super) fn part(&self, id: &DatabaseId) -> Part {
+        if !self.named || self.gone {
+            return Part::default();
+        }
+        let saved = self.saved.as_ref().is_some_and(|s| s.mark() == self.mark);
+        Part {
+            hash: database_hash(id, self.mark),
+            databases: 1,
+            bytes: self.bytes,
+            log_bytes: self.log_bytes,
+            unsaved: if saved { 0 } else { self.bytes },
+            fenced: usize::from(self.fenced.is_some()),
+        }
     }
 }
 
-impl State {
-    /// Entries were applied: how far it is after each.
-    pub(super) fn advance(&mut self, marks: impl Iterator<Item = Mark>) {
-        for mark in marks {
-            if self.ring.len() == RING {
-                self.ring.pop_front();
-            }
-            self.ring.push_back((mark.applied, mark.hash));
-            self.mark = mark;
-        }
-    }
-
-    /// It is another file from here on.
-    pub(super) fn renew(&mut self, generation: u64, mark: Mark, bytes: u64) {
-        self.generation = generation;
-        self.mark = mark;
-        self.bytes = bytes;
-        self.hardened = mark.applied;
-        self.fenced = None;
-        self.checked = false;
-        self.ring.clear();
-    }
-
-    /// Whether a copy would be the same as the newest one.
-    pub(super) fn is_saved(&self) -> bool {
-        self.saved
-            .as_ref()
-            .is_some_and(|copy| copy.mark == self.mark)
-    }
+/// A database's share of the totals.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) hash: u128,
+    pub(super) databases: usize,
+    pub(super) bytes: u64,
+    pub(super) log_bytes: u64,
+    pub(super) unsaved: u64,
+    pub(super) fenced: usize,
 }
 
-/// A database's part in the hash of its group; nothing before its first entry.
-pub(super) fn hash_of(id: &DatabaseId, mark: Mark) -> u128 {
+/// One that nothing was applied to is as if it were not there.
+fn database_hash(id: &DatabaseId, mark: Mark) -> u128 {
     if mark.applied == 0 {
         return 0;
     }
-    let mut hash = Xxh3::new();
-    hash.update(id.namespace.as_str().as_bytes());
-    hash.update(&id.born.0.to_be_bytes());
-    hash.update(&mark.hash.to_be_bytes());
-    hash.digest128()
+    let mut sum = Xxh3::new();
+    sum.update(b"database\0");
+    sum.update(id.namespace.as_str().as_bytes());
+    sum.update(&[0]);
+    sum.update(&id.born.0.to_be_bytes());
+    sum.update(&mark.hash.to_be_bytes());
+    sum.digest128()
 }
 
-/// A register's part in the hash of its group.
-pub(super) fn hash_of_register(name: &str, value: &str) -> u128 {
-    let mut hash = Xxh3::new();
-    hash.update(&(name.len() as u64).to_be_bytes());
-    hash.update(name.as_bytes());
-    hash.update(value.as_bytes());
-    hash.digest128()
-}
-
-/// The file of a generation.
-pub(super) fn path_of(live: &Path, generation: u64) -> PathBuf {
-    live.join(format!("{generation:016x}.db"))
-}
-
-/// Deletes a database's file and what SQLite keeps beside it.
-pub(super) fn delete(path: &Path) -> std::io::Result<()> {
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        match std::fs::remove_file(&name) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-    }
-    Ok(())
+/// A register's share of the group's hash.
+pub(super) fn register_hash(key: &str, value: &str) -> u128 {
+    let mut sum = Xxh3::new();
+    sum.update(b"register\0");
+    sum.update(&(key.len() as u64).to_be_bytes());
+    sum.update(key.as_bytes());
+    sum.update(value.as_bytes());
+    sum.digest128()
 }
