@@ -9,7 +9,7 @@ use orama_proto::sql::DatabaseId;
 use super::super::{Applied, EngineFault, Item, Writer};
 use super::directory::{Change, Durable};
 use super::slot::{Info, Slot, Work};
-use super::{Databases, Fenced, files, layout};
+use super::{Databases, Fenced, files, layout, points};
 
 /// After an unclean stop files up to this size are read whole before they are used.
 const CHECKED_MAX_BYTES: u64 = 64 << 20;
@@ -135,7 +135,7 @@ impl Databases {
     fn create(&self, slot: &Arc<Slot>) -> Result<Writer, EngineFault> {
         files::remove(&slot.path).map_err(|e| files::io_fault(&slot.path, &e))?;
         let writer = Writer::open(&slot.path, false)?;
-        files::reached("file made");
+        points::reached("file made");
         self.table.change(slot, |info| info.named = true);
         let named = self
             .table
@@ -146,7 +146,7 @@ impl Databases {
             self.table.change(slot, |info| info.named = false);
             return Err(fault);
         }
-        files::reached("file named");
+        points::reached("file named");
         Ok(writer)
     }
 
@@ -251,7 +251,7 @@ impl Databases {
                     directory.commit(Durable::Later, state, &[Change::Delete(id)])
                 })?;
             }
-            files::reached("row deleted");
+            points::reached("row deleted");
             self.discard(&slot, &mut work, false)?;
             return Ok(());
         }

@@ -10,10 +10,10 @@ use orama_proto::sql::DatabaseId;
 use super::super::EngineFault;
 use super::directory::{Durable, Saved};
 use super::files::{self, Copied};
-use super::manifest::{Entry, Manifest, Pairs};
+use super::manifest::{Entry, Manifest, Pair, Pairs};
 use super::metrics::Timed;
 use super::slot::Slot;
-use super::{Backup, Databases, SaveFault, layout};
+use super::{Backup, Databases, SaveFault, layout, points};
 use crate::data_dir::sync_dir;
 
 /// Serial numbers of backups. Its lock is held while backups are made and deleted.
@@ -70,7 +70,7 @@ impl Databases {
         let saved = self.save_all(&mut backups, &slots, &mut manifest, &mut fresh);
         let done = saved.and_then(|()| {
             sync_dir(&layout::backups(&self.dir))?;
-            files::reached("backups synced");
+            points::reached("backups synced");
             let written: Vec<Arc<Slot>> = fresh.iter().map(|(s, _)| Arc::clone(s)).collect();
             for (slot, saved) in &fresh {
                 let saved = Box::new(saved.clone());
@@ -173,7 +173,7 @@ impl Databases {
             sum: copied.sum,
         };
         std::fs::rename(&part, self.backup_path(&slot.id, &saved))?;
-        files::reached("backup written");
+        points::reached("backup written");
         fresh.push((Arc::clone(slot), saved.clone()));
         Ok(Outcome::Entry(Entry::Saved(saved)))
     }
@@ -290,7 +290,7 @@ impl Databases {
     }
 
     /// The copy of a database that a manifest names, verified.
-    pub(crate) fn saved(&self, manifest: &Pairs, id: &DatabaseId) -> io::Result<Option<Backup>> {
+    pub(crate) fn saved(&self, manifest: &[Pair], id: &DatabaseId) -> io::Result<Option<Backup>> {
         match Manifest::read(manifest)?.databases.get(id) {
             None => Ok(None),
             Some(Entry::Fenced { why, .. }) => Err(io::Error::new(

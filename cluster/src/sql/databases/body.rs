@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::backups::{Backups, verify};
 use super::directory::Saved;
 use super::files::{self, CHUNK};
-use super::manifest::{Entry, Manifest, Pairs};
+use super::manifest::{Entry, Manifest, Pair, Pairs};
 use super::{Databases, layout};
 use crate::data_dir::sync_dir;
 use crate::disk;
@@ -109,7 +109,7 @@ impl In<'_> {
 
 impl Databases {
     /// Streams manifest and backups as one body (for another replica): verifies the sums.
-    pub(crate) fn write_body(&self, manifest: &Pairs, to: &mut dyn Write) -> io::Result<()> {
+    pub(crate) fn write_body(&self, manifest: &[Pair], to: &mut dyn Write) -> io::Result<()> {
         let manifest = Manifest::read(manifest)?;
         let mut out = Out {
             to,
@@ -136,7 +136,7 @@ impl Databases {
     }
 
     /// How many bytes [`Self::write_body`] will write; 0 when the manifest cannot be read.
-    pub(crate) fn body_bytes(&self, manifest: &Pairs) -> u64 {
+    pub(crate) fn body_bytes(&self, manifest: &[Pair]) -> u64 {
         let Ok(manifest) = Manifest::read(manifest) else {
             return 0;
         };

@@ -230,35 +230,3 @@ pub(super) fn copy_file(from: &Path, to: &Path) -> io::Result<(u64, u128)> {
     // What was written, as it is read back.
     sum(to)
 }
-
-/// Where tests look at, or stop, what is under way.
-#[cfg(test)]
-pub(super) mod points {
-    use std::cell::RefCell;
-
-    type Hook = Box<dyn FnMut(&'static str)>;
-    thread_local! {
-        static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
-    }
-    pub(in super::super) fn watch(hook: impl FnMut(&'static str) + 'static) {
-        HOOK.with(|h| *h.borrow_mut() = Some(Box::new(hook)));
-    }
-    pub(in super::super) fn ignore() {
-        HOOK.with(|h| *h.borrow_mut() = None);
-    }
-    pub(in super::super) fn reached(name: &'static str) {
-        let hook = HOOK.with(|h| h.borrow_mut().take());
-        if let Some(mut hook) = hook {
-            hook(name);
-            HOOK.with(|h| *h.borrow_mut() = Some(hook));
-        }
-    }
-}
-
-/// A moment at which a kill leaves something half done.
-#[cfg(test)]
-pub(super) fn reached(name: &'static str) {
-    points::reached(name);
-}
-#[cfg(not(test))]
-pub(super) fn reached(_name: &'static str) {}

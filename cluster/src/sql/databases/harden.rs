@@ -8,7 +8,7 @@ use super::super::EngineFault;
 use super::directory::Durable;
 use super::metrics::Timed;
 use super::slot::Slot;
-use super::{Databases, Floor, SaveFault, files, layout};
+use super::{Databases, Floor, SaveFault, files, layout, points};
 use crate::data_dir::sync_dir;
 
 /// A write-ahead log that is longer is checkpointed at the next look.
@@ -50,7 +50,7 @@ impl Databases {
                         info.required = info.required.max(info.missed);
                     });
                 }
-                files::reached("files synced");
+                points::reached("files synced");
                 self.table.write_rows(Durable::Now, &slots, change)
             });
         if done.is_err() {

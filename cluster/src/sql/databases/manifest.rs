@@ -16,7 +16,8 @@ const HEAD: &[u8] = b"m";
 const REGISTER: u8 = b'r';
 const DATABASE: u8 = b'd';
 
-pub(super) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+pub(super) type Pair = (Vec<u8>, Vec<u8>);
+pub(super) type Pairs = Vec<Pair>;
 
 /// A database in a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +69,7 @@ impl Manifest {
     }
 
     /// Reads pairs; nothing at all describes a group without anything in it.
-    pub(super) fn read(pairs: &[(Vec<u8>, Vec<u8>)]) -> io::Result<Self> {
+    pub(super) fn read(pairs: &[Pair]) -> io::Result<Self> {
         let mut manifest = Self::default();
         let mut head = None;
         for (key, value) in pairs {

@@ -18,6 +18,7 @@ mod harden;
 mod layout;
 mod manifest;
 mod metrics;
+mod points;
 mod read;
 mod readers;
 mod replace;

@@ -44,6 +44,8 @@ pub(super) struct Lent<'a> {
     readers: &'a Readers,
     slot: Option<Arc<Slot>>,
     reader: Option<Reader>,
+    /// Whether its place among the open ones is still its own.
+    counted: bool,
 }
 
 /// Why there is no connection.
@@ -100,6 +102,7 @@ impl Readers {
             readers: self,
             slot: slot.cloned(),
             reader,
+            counted: true,
         };
         let mut pool = self.pool.lock();
         loop {
@@ -189,8 +192,8 @@ impl Lent<'_> {
             reader,
             since: Instant::now(),
         });
-        // The place goes with it: `drop` would free another one.
-        pool.open += 1;
+        // The place goes with it.
+        self.counted = false;
     }
 }
 
@@ -199,8 +202,10 @@ impl Drop for Lent<'_> {
         // Closed before somebody else opens one in its place.
         self.reader = None;
         let mut pool = self.readers.pool.lock();
-        pool.open -= 1;
-        self.readers.share.set(pool.open);
+        if self.counted {
+            pool.open -= 1;
+            self.readers.share.set(pool.open);
+        }
         drop(pool);
         self.readers.free.notify_one();
     }

@@ -11,10 +11,10 @@ use orama_proto::sql::DatabaseId;
 use super::super::{EngineFault, Mark, Writer};
 use super::backups::verify;
 use super::directory::{Change, Directory, Durable, Row, Saved, State};
-use super::manifest::{Entry, Manifest, Pairs};
+use super::manifest::{Entry, Manifest, Pair};
 use super::slot::{Info, Slot};
 use super::table::Registers;
-use super::{Databases, Floor, SaveFault, files, layout, remove_erased};
+use super::{Databases, Floor, SaveFault, files, layout, points, remove_erased};
 use crate::data_dir::{make_dir, sync_dir};
 
 impl Databases {
@@ -70,14 +70,14 @@ impl Databases {
         let slot = self.slot(id.clone(), generation, info);
         // Nobody uses the old file from here on: its row is about to name the new one.
         let mut old_work = old.as_ref().map(|old| old.work.lock());
-        files::reached("copy placed");
+        points::reached("copy placed");
         self.table.directory(|directory| {
             let mut state = directory.state().clone();
             state.generation = state.generation.max(generation);
             let row = slot.info.lock().row(generation);
             directory.commit(Durable::Now, state, &[Change::Put(id, row)])
         })?;
-        files::reached("copy named");
+        points::reached("copy named");
         if writer.is_some() {
             let mut work = slot.work.lock();
             work.writer = writer;
@@ -97,13 +97,13 @@ impl Databases {
 
     /// Replaces everything live by what a manifest names (or by nothing), and sets the floor.
     /// Atomic: after a crash it is all old or all new.
-    pub(crate) fn reset(&self, manifest: &Pairs, floor: Option<&Floor>) -> Result<(), SaveFault> {
+    pub(crate) fn reset(&self, manifest: &[Pair], floor: Option<&Floor>) -> Result<(), SaveFault> {
         let _backups = self.backups.lock();
         let _floor = self.floor.lock();
         self.check_open()?;
         let manifest = Manifest::read(manifest)?;
         let rows = place_all(&self.dir, &manifest, || self.next_generation())?;
-        files::reached("copies placed");
+        points::reached("copies placed");
         let mut changes = vec![Change::Clear];
         changes.extend(rows.iter().map(|(id, row)| Change::Put(id, row.clone())));
         let registers = manifest.registers.iter();
@@ -116,7 +116,7 @@ impl Databases {
             state.set_floor(floor);
             directory.commit(Durable::Now, state, &changes)
         })?;
-        files::reached("copies named");
+        points::reached("copies named");
         drop(changes);
         let slots: Vec<Arc<Slot>> = rows
             .iter()
@@ -137,7 +137,11 @@ impl Databases {
 
     /// The same for a directory that cannot be opened: [`Self::open`] succeeds afterwards. A
     /// crash on the way leaves one that still cannot be opened.
-    pub(crate) fn reset_dir(dir: &Path, manifest: &Pairs, floor: Option<&Floor>) -> io::Result<()> {
+    pub(crate) fn reset_dir(
+        dir: &Path,
+        manifest: &[Pair],
+        floor: Option<&Floor>,
+    ) -> io::Result<()> {
         make_dir(dir)?;
         remove_erased(dir)?;
         layout::make(dir)?;

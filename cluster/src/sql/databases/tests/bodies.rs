@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::sql::databases::manifest::Pairs;
 
-fn full(dir: &Path) -> (Databases, Vec<(Vec<u8>, Vec<u8>)>) {
+fn full(dir: &Path) -> (Databases, Pairs) {
     let databases = open(dir);
     for (n, name) in ["aa", "bb"].into_iter().enumerate() {
         wrote(
@@ -21,9 +22,9 @@ fn full(dir: &Path) -> (Databases, Vec<(Vec<u8>, Vec<u8>)>) {
     (databases, manifest)
 }
 
-fn body(databases: &Databases, manifest: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+fn body(databases: &Databases, manifest: &[manifest::Pair]) -> Vec<u8> {
     let mut body = Vec::new();
-    databases.write_body(&manifest.to_vec(), &mut body).unwrap();
+    databases.write_body(manifest, &mut body).unwrap();
     body
 }
 

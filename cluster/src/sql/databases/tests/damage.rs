@@ -209,7 +209,7 @@ fn a_directory_that_is_lost_is_rebuilt_from_a_manifest() {
     );
     databases.close();
     drop(databases);
-    Databases::reset_dir(&live, &Vec::new(), None).unwrap();
+    Databases::reset_dir(&live, &[], None).unwrap();
     let databases = open(&live);
     assert_eq!((databases.hash(), databases.floor()), (0, None));
     assert!(databases.list().is_empty());

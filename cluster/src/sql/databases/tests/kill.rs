@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::*;
-use crate::sql::databases::files::points;
+use crate::sql::databases::points;
 
 struct Copies {
     to: PathBuf,
@@ -39,7 +39,7 @@ fn a_kill_at_any_moment_loses_nothing() {
     for (n, entry) in log.iter().enumerate() {
         let index = n as u64 + 1;
         apply_entry(&databases, index, entry);
-        if index % 6 == 0 {
+        if index.is_multiple_of(6) {
             copies.borrow_mut().take("between");
         }
         match index {
@@ -92,7 +92,7 @@ fn a_kill_at_any_moment_loses_nothing() {
 fn tear(path: &Path, from: u64, pick: u64) {
     let mut bytes = fs::read(path).unwrap();
     let keep = (from + pick % (bytes.len() as u64 - from + 1)) as usize;
-    if pick % 3 == 0 {
+    if pick.is_multiple_of(3) {
         bytes[keep..].fill(0);
     } else {
         bytes.truncate(keep);
@@ -134,14 +134,14 @@ fn a_power_cut_loses_at_most_what_is_after_the_floor() {
                 true if name.ends_with("-wal") => tear(&path, size(&before), pick),
                 true => {}
                 // Nobody synced a directory since: new names may be missing.
-                false if pick % 4 == 0 => fs::remove_file(&path).unwrap(),
+                false if pick.is_multiple_of(4) => fs::remove_file(&path).unwrap(),
                 false => tear(&path, 0, pick),
             }
         }
         // Files that were deleted since may be there again.
         for path in files_ending(&synced.join("live"), "") {
             let back = left.join("live").join(path.file_name().unwrap());
-            if cut % 2 == 0 && !back.exists() {
+            if cut.is_multiple_of(2) && !back.exists() {
                 fs::copy(&path, back).unwrap();
             }
         }

@@ -100,7 +100,7 @@ fn what_did_not_change_is_not_copied_again_and_old_copies_go() {
 
 #[test]
 fn a_reset_is_all_old_or_all_new() {
-    use crate::sql::databases::files::points;
+    use crate::sql::databases::points;
     let dir = tempfile::tempdir().unwrap();
     let live = dir.path().join("g");
     let log = workload(3, 30);
@@ -140,7 +140,7 @@ fn a_reset_is_all_old_or_all_new() {
     let databases = open(&killed);
     replay(&databases, &log, 30);
     assert_eq!(truth(&databases), before);
-    databases.reset(&Vec::new(), None).unwrap();
+    databases.reset(&[], None).unwrap();
     assert_eq!((databases.hash(), databases.list().len()), (0, 0));
     assert!(files_ending(&layout::live(&killed), "").is_empty());
 }
