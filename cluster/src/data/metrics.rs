@@ -17,7 +17,6 @@ pub(super) struct Metrics {
     pub(super) bytes: IntCounter,
     pub(super) divergences: IntCounter,
     rebuilds: IntCounterVec,
-    pub(super) fenced: IntGauge,
     pub(super) dropped: IntCounter,
     pub(super) exports: IntCounter,
     pub(super) parcels: IntGauge,
@@ -106,10 +105,6 @@ impl Metrics {
                 "orama_sql_rebuilds_total",
                 "Databases of this node that were rebuilt, by where their copy came from.",
                 &["from"],
-            )?,
-            fenced: gauge(
-                "orama_sql_fenced",
-                "Databases of this node that wait to be rebuilt.",
             )?,
             dropped: counter(
                 "orama_sql_dropped_total",

@@ -90,10 +90,7 @@ impl DataGroups {
             });
             all.collect::<Vec<_>>()
         });
-        let fenced = fenced.await.unwrap_or_default();
-        let count = i64::try_from(fenced.len()).unwrap_or(i64::MAX);
-        self.0.metrics.fenced.set(count);
-        fenced
+        fenced.await.unwrap_or_default()
     }
 
     /// Answers where the copy came from.

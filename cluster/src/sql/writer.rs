@@ -8,7 +8,7 @@
 
 mod entry;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use orama_proto::sql::{SqlOutcome, SqlTransaction, Stamp};
 
@@ -47,7 +47,6 @@ pub(crate) struct Applied {
 /// The connection through which a database changes. Blocks.
 pub(crate) struct Writer {
     conn: Connection,
-    path: PathBuf,
     mark: Mark,
     /// A fault came between: the transaction may be open, and only the file knows the mark.
     unsettled: bool,
@@ -70,7 +69,6 @@ impl Writer {
         let mark = read_mark(&conn)?;
         Ok(Self {
             conn,
-            path: path.to_owned(),
             mark,
             unsettled: false,
         })
@@ -109,14 +107,6 @@ impl Writer {
                 Err(fault)
             }
         }
-    }
-
-    /// Bytes of the database and of its write-ahead log.
-    pub(crate) fn bytes(&self) -> u64 {
-        let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
-        let mut log = self.path.clone().into_os_string();
-        log.push("-wal");
-        size(&self.path) + size(Path::new(&log))
     }
 
     /// Ends what a fault left open and reads the mark again.
