@@ -144,16 +144,11 @@ impl Group {
             RaftError::APIError(other) => {
                 Tried::Done(Err(ProposeFault::Stopped(other.to_string())))
             }
-            // Alone nobody else can have it; with peers they may.
-            RaftError::Fatal(fatal) => Tried::Done(Err(match self.stopped(&fatal.to_string()) {
-                ProposeFault::Stopped(why) if !self.is_alone() => {
-                    ProposeFault::Unknown(format!("the group stopped: {why}"))
-                }
-                ProposeFault::Full if !self.is_alone() => {
-                    ProposeFault::Unknown("the leader's disk became full".into())
-                }
-                fault => fault,
-            })),
+            // It may be in the log, alone too, and is applied at the next start then. What was
+            // refused before anything was appended is told above.
+            RaftError::Fatal(fatal) => Tried::Done(Err(ProposeFault::Unknown(
+                self.stopped(&fatal.to_string()).to_string(),
+            ))),
         }
     }
 

@@ -191,14 +191,14 @@ impl DataKeeper {
                 return Ok(Err(why));
             }
         };
-        self.taken(&databases, &resumed);
+        self.taken(&databases, &resumed, &mut self.progress.lock());
         *self.databases.write() = Some(Arc::new(databases));
         Ok(Ok(resumed))
     }
 
     /// The state is another one from here on.
-    fn taken(&self, databases: &Databases, at: &Resumed) {
-        *self.progress.lock() = Progress::of(at);
+    fn taken(&self, databases: &Databases, at: &Resumed, progress: &mut Progress) {
+        *progress = Progress::of(at);
         *self.floor.lock() = (at.at.map_or(0, |at| at.index), Instant::now());
         let fenced = databases.list().into_iter().filter(|d| d.fenced.is_some());
         *self.given_up.lock() = fenced.map(|d| d.id).collect();
@@ -233,11 +233,17 @@ impl DataKeeper {
         let Some(databases) = self.databases() else {
             return Vec::new();
         };
-        let listed = databases.list().into_iter();
-        let fenced: Vec<_> = listed.filter_map(|d| Some((d.id, d.fenced?))).collect();
-        // One that was fenced and is deleted needs nobody any more.
+        let listed = databases.list();
         let mut given_up = self.given_up.lock();
-        *given_up = fenced.iter().map(|(id, _)| id.clone()).collect();
+        // One that is deleted needs nobody any more. One that is being fenced at this moment
+        // stays: only who mends it takes it out.
+        let there: BTreeSet<&DatabaseId> = listed.iter().map(|d| &d.id).collect();
+        given_up.retain(|id| there.contains(id));
+        let fenced: Vec<_> = listed
+            .iter()
+            .filter_map(|d| Some((d.id.clone(), d.fenced.clone()?)))
+            .collect();
+        given_up.extend(fenced.iter().map(|(id, _)| id.clone()));
         fenced
     }
 
@@ -396,8 +402,11 @@ impl Keeper for DataKeeper {
         let databases = self.opened()?;
         let pairs = without_ours(manifest);
         let floor = Progress::of(at).floor()?;
+        // A database that is being rebuilt must not get its file from the old state.
+        let mut progress = self.progress.lock();
         databases.reset(&pairs, Some(&floor)).map_err(save_fault)?;
-        self.taken(&databases, at);
+        self.taken(&databases, at, &mut progress);
+        drop(progress);
         let at = floor.index;
         *self.saved.lock() = vec![Saved { at, pairs }];
         Ok(())

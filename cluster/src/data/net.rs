@@ -167,7 +167,8 @@ impl DataGroups {
             Told::Parcel { token, bytes } => {
                 let fetched = self.fetch(node, token, bytes, deadline).await;
                 self.release(node, token).await;
-                self.read(node, &fetched?)
+                // It was handled: only its answer is lost.
+                self.read(node, &fetched.map_err(|_| CallError::Lost(node))?)
             }
             told => Ok(told),
         }

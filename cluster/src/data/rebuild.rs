@@ -29,6 +29,10 @@ pub(super) fn place(
     let log = keeper
         .log()
         .ok_or_else(|| io::Error::other("the log is not open"))?;
+    // Nothing is given up for a log that does not reach back.
+    if after < to {
+        log.commands(after, after + 1, &mut |_, _| Ok(()))?;
+    }
     let mark = databases.replace(id, copy).map_err(|e| match e {
         SaveFault::Io(error) => error,
         SaveFault::Engine(error) => fault(error),

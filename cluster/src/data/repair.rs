@@ -100,8 +100,13 @@ impl DataGroups {
         let topology = self.0.meta.topology();
         let replicas = topology.groups.get(&group).map_or(0, |p| p.replicas.len());
         if replicas <= 1 || self.others_agree_with_saved(&keeper, group, id).await {
-            locally(keeper, id.clone()).await?;
-            return Ok("local");
+            match locally(Arc::clone(&keeper), id.clone()).await {
+                Ok(()) => return Ok("local"),
+                Err(why) if replicas <= 1 => return Err(why),
+                Err(why) => {
+                    tracing::info!(%group, database = %id, why, "not rebuilt from what is here; another replica is asked");
+                }
+            }
         }
         let applied = replica.group.applied_index();
         let mut nodes = self.others_with(group);
@@ -173,6 +178,7 @@ impl DataGroups {
             let databases = keeper.databases().ok_or("the databases are closed")?;
             // Nothing is applied meanwhile.
             let progress = keeper.progress().lock();
+            still_fenced(&keeper, &id)?;
             let path = copy.as_ref().map(TempCopy::path);
             rebuild::place(&keeper, &databases, &id, path, at, progress.index())
                 .map_err(|e| e.to_string())?;
@@ -225,9 +231,19 @@ async fn locally(keeper: Arc<DataKeeper>, id: DatabaseId) -> Result<(), String> 
     let placed = tokio::task::spawn_blocking(move || {
         let databases = keeper.databases().ok_or("the databases are closed")?;
         let progress = keeper.progress().lock();
+        still_fenced(&keeper, &id)?;
         rebuild::locally(&keeper, &databases, &id, progress.index()).map_err(|e| e.to_string())?;
         keeper.mended(&id);
         Ok(())
     });
     placed.await.unwrap_or_else(|e| Err(e.to_string()))
+}
+
+/// While a copy was fetched the state may have become another one: from a snapshot, or because
+/// the database was removed.
+fn still_fenced(keeper: &DataKeeper, id: &DatabaseId) -> Result<(), String> {
+    match keeper.is_fenced(id) {
+        true => Ok(()),
+        false => Err("it is not fenced any more".into()),
+    }
 }

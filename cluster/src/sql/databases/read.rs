@@ -97,6 +97,10 @@ impl Databases {
             if let Some(why) = &info.fenced {
                 return Ok(Err(why.to_string()));
             }
+            // Its copy is there, and what came after the copy is not yet.
+            if !info.gone && info.verified && info.incomplete() {
+                return Ok(Err("it is being rebuilt".to_owned()));
+            }
             if info.gone || info.verified {
                 return Ok(Ok(()));
             }
