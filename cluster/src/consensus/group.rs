@@ -169,6 +169,8 @@ pub(super) struct Inner {
     pub(super) views: watch::Sender<u64>,
     /// Whether the leader's place is being given away for lack of room.
     pub(super) stepping: AtomicBool,
+    /// Whether entries are refused for lack of room; said once each time.
+    pub(super) refusing: AtomicBool,
     /// The group was told to stop.
     pub(super) stopping: Arc<AtomicBool>,
 }
@@ -321,6 +323,7 @@ impl Group {
             incoming,
             views: watch::Sender::new(0),
             stepping: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
             stopping: Arc::default(),
         };
         let group = Self {

@@ -4,6 +4,7 @@
 //! Whoever is on the mesh may speak (admission is the boundary), but only for
 //! itself: a vote or an append is taken from the node it names.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -143,7 +144,13 @@ impl Group {
         if !append.entries.is_empty() {
             let bytes: usize = append.entries.iter().map(|e| e.size()).sum();
             if !disk::has_room(&self.inner.disk, bytes as u64) {
+                if !self.inner.refusing.swap(true, Ordering::Relaxed) {
+                    tracing::error!(group = %self.inner.id, "the disk is full: this replica takes no entries until there is room");
+                }
                 return Err(declined("there is no room for entries"));
+            }
+            if self.inner.refusing.swap(false, Ordering::Relaxed) {
+                tracing::info!(group = %self.inner.id, "there is room again: this replica takes entries");
             }
         }
         let (arrived, commit) = (Instant::now(), append.commit.map(|at| at.index));
