@@ -244,12 +244,13 @@ impl Connection {
         }
         if self.shared.schema_changed() && !self.schema_is_clean()? {
             return Err(Failure::Statement(SqlError::invalid(
-                "names that begin with _orama_ are reserved",
+                "names that begin with _orama_ are reserved, and so are columns like a:12, the names that SQLite makes up for equal ones: give each column a name of its own (AS)",
             )));
         }
         Ok(())
     }
-    /// Whether nothing but our table has a reserved name, and no foreign key refers to one.
+    /// Whether nothing but our table has a reserved name, no foreign key refers to one, and no
+    /// column has a name that SQLite drew at random (from the sixth equal one of a CREATE TABLE … AS on).
     /// The authorizer is told of neither (a table's new name, a key's target).
     fn schema_is_clean(&self) -> Result<bool, Failure> {
         let _open = self.shared.mode(Mode::Open);
@@ -258,7 +259,10 @@ impl Connection {
                 WHERE name LIKE '\\_orama\\_%' ESCAPE '\\' AND name <> '_orama_state'
                 UNION ALL
                 SELECT 1 FROM main.sqlite_schema AS s, pragma_foreign_key_list(s.name) AS f
-                WHERE s.type = 'table' AND f.\"table\" LIKE '\\_orama\\_%' ESCAPE '\\')";
+                WHERE s.type = 'table' AND f.\"table\" LIKE '\\_orama\\_%' ESCAPE '\\'
+                UNION ALL
+                SELECT 1 FROM main.sqlite_schema AS s, pragma_table_info(s.name) AS c
+                WHERE s.type = 'table' AND c.name GLOB '*:[0-9][0-9]*')";
         self.conn
             .prepare_cached(&self.text(sql))
             .and_then(|mut statement| statement.query_row([], |row| row.get(0)))

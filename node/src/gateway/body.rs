@@ -208,6 +208,10 @@ pub(crate) fn parse_json<'de, T: Deserialize<'de>>(
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(wrong("the body is empty".into()));
     }
+    // A list would be taken for the fields in the order of our source.
+    if body.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[') {
+        return Err(wrong("an object is expected, not a list".into()));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();

@@ -20,7 +20,7 @@ use super::{Connection, EngineFault, Mode, PAGE_BYTES, failure, raw};
 /// Prepared statements a connection keeps, tenants' and ours together.
 const STATEMENTS_KEPT: usize = 64;
 /// How long to wait for a lock of another connection (of a checkpoint, or of a recovery).
-const BUSY: Duration = Duration::from_secs(2);
+const BUSY: Duration = Duration::from_secs(30);
 /// KiB of pages a connection caches.
 const CACHE_KIB: i64 = 2048;
 

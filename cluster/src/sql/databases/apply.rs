@@ -71,6 +71,16 @@ impl Databases {
         work: &mut Work,
         items: &[Item<'_>],
     ) -> Result<Vec<Applied>, NoWriter> {
+        let required = {
+            let info = slot.info.lock();
+            info.incomplete().then_some(info.required)
+        };
+        // Who rebuilds it brings what it lacks, in order. Anything later would hide the gap.
+        if let Some(required) = required
+            && items.first().is_some_and(|item| item.index > required)
+        {
+            return Err(self.fence_slot(slot, work, "its rebuild did not end")?);
+        }
         let writer = self.writer(slot, work)?;
         let applied = writer.apply(items);
         let mark = writer.mark();

@@ -90,7 +90,10 @@ impl Databases {
         self.metrics.replaced.inc();
         if let (Some(old), Some(work)) = (&old, old_work.as_mut()) {
             // For a person to look at; it costs nothing but room, and that is bounded.
-            self.discard(old, work, true)?;
+            // The exchange is done: failing here would leave a file that nobody completes.
+            if let Err(error) = self.discard(old, work, true) {
+                tracing::warn!(database = %id, %error, "a replaced file stays until the next start");
+            }
         }
         Ok(mark)
     }

@@ -112,6 +112,11 @@ fn run_op(conn: &Connection, op: &SqlOp, room: &mut usize) -> Result<OpDone, Fai
             "a query changes data: use kind exec (db_execute)",
         )));
     }
+    if statement.column_names().any(is_made_up) {
+        return Err(Failure::Statement(SqlError::invalid(
+            "SQLite makes up a name for one of several equal columns: give each a name of its own (AS)",
+        )));
+    }
     rows::bind(conn, &mut statement, &op.args)?;
     let changes = conn.sql().total_changes();
     let rows = if statement.column_count() == 0 && op.kind == OpKind::Exec {
@@ -142,6 +147,13 @@ fn run_op(conn: &Connection, op: &SqlOp, room: &mut usize) -> Result<OpDone, Fai
         last_insert_id: conn.sql().last_insert_rowid(),
         rows,
     })
+}
+
+/// Whether SQLite may have drawn a column's name: of more than five equal ones in a subquery the
+/// others get a random number, which would be another on each replica.
+fn is_made_up(name: &str) -> bool {
+    let number = name.rsplit_once(':').map_or("", |(_, number)| number);
+    number.len() > 1 && number.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// In a transaction nothing is cut: what the caller does not get to see must not happen.

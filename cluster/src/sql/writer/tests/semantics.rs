@@ -293,3 +293,20 @@ fn a_dump_can_be_applied() {
         4
     );
 }
+
+/// From the sixth equal name on SQLite draws a number, on each replica another one.
+#[test]
+fn names_that_sqlite_draws_are_refused() {
+    let mut db = Db::new();
+    let equal = "SELECT 1 a, 1 a, 1 a, 1 a, 1 a, 1 a, 1 a, 1 a";
+    let (failed, error) = db.fails(vec![exec(&format!("CREATE TABLE t AS {equal}"))]);
+    assert!(failed == 0 && error.message.contains("AS"), "{error}");
+    let (_, error) = db.fails(vec![query(&format!("SELECT * FROM ({equal})"))]);
+    assert!(error.message.contains("AS"), "{error}");
+    // A few equal ones, and names that look alike, are nobody's business.
+    db.done(vec![
+        exec("CREATE TABLE t AS SELECT 1 a, 1 a, 1 a"),
+        query("SELECT * FROM t"),
+        query("SELECT 1 AS \"at 12:30 h\""),
+    ]);
+}

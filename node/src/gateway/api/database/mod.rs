@@ -18,7 +18,7 @@ use orama_actors::sql::SqlCaller;
 use orama_cluster::SqlQuery;
 use orama_proto::limits::{SQL_BODY_MAX_BYTES, SQL_READ_MAX_SECS, SQL_WRITE_MAX_SECS};
 use orama_proto::sql::{OpDone, ReadOptions, Rows, SqlCode, SqlError, SqlOp, SqlOutcome};
-use orama_proto::{ApiError, ErrorCode, Namespace, NodeId, Timestamp};
+use orama_proto::{ApiError, ErrorCode, Namespace, Timestamp};
 use serde::Serialize;
 
 use super::Api;
@@ -51,7 +51,7 @@ struct Databases {
 struct DatabaseBody {
     namespace: Namespace,
     born: Timestamp,
-    node: NodeId,
+    node: String,
     applied: u64,
     hash: String,
     bytes: u64,
@@ -197,7 +197,7 @@ impl Api {
             .map(|one| DatabaseBody {
                 namespace: one.database.namespace,
                 born: one.database.born,
-                node: one.node,
+                node: one.node.to_string(),
                 applied: one.applied,
                 hash: one.hash,
                 bytes: one.bytes,
