@@ -8,6 +8,8 @@ mod controller;
 mod core;
 mod desk;
 mod form;
+#[cfg(test)]
+mod golden_tests;
 mod join;
 mod linked;
 mod links;
