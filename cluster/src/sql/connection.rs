@@ -17,6 +17,7 @@
 
 mod budget;
 mod changes;
+mod expansion;
 mod failure;
 mod setup;
 #[cfg(test)]
@@ -80,6 +81,8 @@ pub(super) struct Connection {
     scratch: RefCell<Arc<raw::Scratch>>,
     /// Our statements with the token, by their texts.
     texts: RefCell<HashMap<&'static str, Arc<str>>>,
+    /// What is known of views, and which statements were found short enough.
+    weighed: RefCell<expansion::Weighed>,
 }
 
 impl Connection {
@@ -128,9 +131,11 @@ impl Connection {
         if self.shared.schema_changed() {
             self.conn.flush_prepared_statement_cache();
         }
+        self.weigh(sql)?;
         self.shared.prepare(word);
         let _tenant = self.shared.mode(self.tenant);
         let statement = self.conn.prepare_cached(sql);
+        self.shared.prepared();
         let statement = statement.map_err(|error| self.failure(error))?;
         // The budget counts from here, whether the statement ran before or not.
         statement.reset_status(StatementStatus::VmStep);
@@ -174,6 +179,7 @@ impl Connection {
             i64::try_from(stamp.clock.0 / 1000).unwrap_or(i64::MAX),
         ));
         raw::take_no_room();
+        raw::take_failed_allocation();
         *self.scratch.borrow_mut() = raw::limit_scratch(SCRATCH_WRITE_MAX, UNDO_MAX);
         if self.shared.take_schema_changed() {
             // What is in memory of the schema (statistics of dropped indexes, say) may differ from
@@ -182,6 +188,7 @@ impl Connection {
             self.conn
                 .execute_batch("PRAGMA writable_schema=RESET")
                 .map_err(fault)?;
+            self.weighed.take();
         }
         if self.pages.get() != limits.pages {
             let pragma = format!("PRAGMA max_page_count={}", limits.pages.max(1));
@@ -205,6 +212,7 @@ impl Connection {
     pub(super) fn begin_read(&self, deadline: Instant, cancelled: Arc<AtomicBool>) {
         raw::set_clock(None);
         raw::take_no_room();
+        raw::take_failed_allocation();
         *self.scratch.borrow_mut() = raw::limit_scratch(SCRATCH_READ_MAX, UNDO_MAX);
         self.generator.lock().seed_from_entropy();
         self.shared.begin_read(deadline, cancelled);
@@ -246,6 +254,9 @@ impl Connection {
             return Err(Failure::Statement(SqlError::invalid(
                 "names that begin with _orama_ are reserved, and so are columns like a:12, the names that SQLite makes up for equal ones: give each column a name of its own (AS)",
             )));
+        }
+        if self.shared.schema_changed() {
+            self.weigh_schema()?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //!
 //! # Safety
 //!
-//! Four kinds of things happen below, each in a file of its own:
+//! Five kinds of things happen below, each in a file of its own:
 //!
 //! - [`vfs`]: a `sqlite3_vfs` is registered. It is a field-by-field copy of the default one (so
 //!   every method that is not replaced gets what it expects: `pAppData`, `szOsFile`), lives for
@@ -18,6 +18,9 @@
 //!   with a destructor), so it lives as long as the hook can be called. Values are read inside the
 //!   call and borrowed for it only.
 //!
+//! - [`memory`]: SQLite's log is read. The callback gets a text that is valid for the call, looks at how it
+//!   begins and writes a thread-local number.
+//!
 //! No callback lets a panic out (`extern "C"` functions abort instead of unwinding into C; what
 //! callers give us runs in `catch_unwind`), and none calls back into the connection that calls
 //! it, but for the `sqlite3_preupdate_*` functions that are made for that.
@@ -27,6 +30,7 @@
 //! opened, because every way to open one goes through [`register`] first.
 #![allow(unsafe_code)]
 
+mod memory;
 mod rows;
 mod scratch;
 mod vfs;
@@ -36,6 +40,7 @@ use std::sync::OnceLock;
 
 use rusqlite::{Connection, ffi};
 
+pub(super) use memory::take_failed_allocation;
 pub(super) use rows::{RowChange, RowObserver, observe_rows};
 pub(super) use scratch::{Scratch, limit_scratch};
 pub(super) use vfs::set_clock;
@@ -54,6 +59,7 @@ pub(super) fn register() -> Result<(), EngineFault> {
     DONE.get_or_init(|| {
         // SAFETY: the first use of SQLite in the process; see the head.
         unsafe {
+            memory::listen();
             vfs::utc_is_local_time();
             let default = ffi::sqlite3_vfs_find(std::ptr::null());
             if default.is_null() {

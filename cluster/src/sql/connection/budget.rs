@@ -2,16 +2,20 @@
 //! are left, when to end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use rusqlite::hooks::{AuthContext, Authorization};
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
 use super::super::authorizer::{self, Mode, Word};
 
 /// Steps of SQLite's machine between two looks at the budget.
 pub(super) const TICK: u64 = 1000;
+
+/// Columns, tables and functions a statement may refer to, each as often as it is compiled: views are copied to
+/// where they are named, and those they name too.
+pub(super) const REFERENCES_MAX: u32 = 50_000;
 
 /// Why a statement was interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +33,7 @@ pub(super) struct Shared {
     mode: AtomicU8,
     word: AtomicU8,
     denied: Mutex<Option<String>>,
+    references_left: AtomicU32,
     schema_changed: AtomicBool,
     counting: AtomicBool,
     ticks_left: AtomicU64,
@@ -43,6 +48,7 @@ impl Shared {
             mode: AtomicU8::new(Mode::Open as u8),
             word: AtomicU8::new(Word::Other as u8),
             denied: Mutex::new(None),
+            references_left: AtomicU32::new(u32::MAX),
             schema_changed: AtomicBool::new(false),
             counting: AtomicBool::new(false),
             ticks_left: AtomicU64::new(0),
@@ -84,7 +90,33 @@ impl Shared {
     /// A tenant's statement is about to be prepared.
     pub(super) fn prepare(&self, word: Word) {
         self.word.store(word as u8, Relaxed);
+        self.references_left.store(REFERENCES_MAX, Relaxed);
         *self.denied.lock() = None;
+    }
+    /// It was. What SQLite compiles by itself while the statement runs is not counted.
+    pub(super) fn prepared(&self) {
+        self.references_left.store(u32::MAX, Relaxed);
+    }
+    /// Whether one more reference is too many. SQLite looks at columns of views and at statistics with its
+    /// authorizer off, so a connection that knows them counts as one that does not.
+    fn one_too_many(&self, action: &AuthAction<'_>) -> bool {
+        if !matches!(
+            action,
+            AuthAction::Read { .. }
+                | AuthAction::Select
+                | AuthAction::Function { .. }
+                | AuthAction::Recursive
+        ) {
+            return false;
+        }
+        match self.references_left.load(Relaxed) {
+            u32::MAX => false,
+            0 => true,
+            left => {
+                self.references_left.store(left - 1, Relaxed);
+                false
+            }
+        }
     }
     /// What the authorizer refused last.
     pub(super) fn take_denied(&self) -> Option<String> {
@@ -117,7 +149,13 @@ impl Shared {
             return Authorization::Allow;
         }
         let word = Word::from(self.word.load(Relaxed));
-        match authorizer::decide(context, mode, word) {
+        let decided = match self.one_too_many(&context.action) {
+            true => Err(format!(
+                "the statement refers to more than {REFERENCES_MAX} columns, tables and functions, counting those inside views"
+            )),
+            false => authorizer::decide(context, mode, word),
+        };
+        match decided {
             Ok(changes_schema) => {
                 if changes_schema {
                     self.schema_changed.store(true, Relaxed);

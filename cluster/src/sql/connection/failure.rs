@@ -6,6 +6,7 @@ use rusqlite::{Error, ffi};
 
 use super::super::{EngineFault, raw};
 use super::budget::Ended;
+use super::setup::PATTERN_MAX;
 use super::{Connection, Failure, Mode, PAGE_BYTES};
 
 /// Bytes of a message; the rest is cut.
@@ -29,6 +30,14 @@ impl Connection {
             other => return Failure::Statement(SqlError::invalid(cut(other.to_string()))),
         };
         let no_room = raw::take_no_room();
+        // SQLite says the same of memory that the machine did not give and of more than SQLite ever asks for.
+        let out_of_memory = code & 0xff == ffi::SQLITE_NOMEM && !raw::take_failed_allocation();
+        if out_of_memory {
+            return Failure::Statement(SqlError::new(
+                SqlCode::PayloadTooLarge,
+                "the statement makes a program or a value that is larger than any may be",
+            ));
+        }
         if let Some(fault) = fault(code, &message, no_room, self.tenant) {
             return Failure::Fault(fault);
         }
@@ -127,6 +136,9 @@ pub(super) fn largest_rowid() -> SqlError {
 
 /// SQLite's texts name tables, columns and pieces of the statement. This one quotes a value.
 fn without_values(message: String) -> String {
+    if message == "LIKE or GLOB pattern too complex" {
+        return format!("a pattern of LIKE or GLOB may have at most {PATTERN_MAX} bytes");
+    }
     for begins in ["bad JSON path", "JSON path error"] {
         if message.starts_with(begins) {
             return begins.to_owned();

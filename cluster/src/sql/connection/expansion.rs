@@ -1,0 +1,515 @@
+//! How long a statement is once every view and every WITH is written out where it is named.
+//!
+//! SQLite copies them before it does anything else, those that they name too: twenty views, each of which
+//! names the one before twice, are a million copies, and nothing that counts runs meanwhile. So it is
+//! estimated from the texts first: never too low, and the same on every replica, because nothing but the
+//! statement and the schema decides. A column that has the name of a view counts as that view.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use orama_proto::sql::{SqlCode, SqlError};
+
+use super::{Connection, Failure, Mode};
+
+/// Bytes of text that a statement may have when all is written out: SQLite needs some fifty times this in memory
+/// to compile it, and about a third of a second.
+pub(super) const EXPANDED_MAX: u64 = 4 << 20;
+
+/// The same of all views and triggers of a database together: some statements compile them all (ALTER), and one
+/// change may set off many triggers.
+const EXPANDED_SCHEMA_MAX: u64 = 4 * EXPANDED_MAX;
+/// Bytes of the texts of a schema: every connection parses and keeps them.
+const SCHEMA_TEXT_MAX: u64 = 8 << 20;
+/// SQLite itself ends WITH after a thousand copies, so a text of this length, without views, needs no look.
+const SHORT: usize = EXPANDED_MAX as usize / 1024;
+/// Texts of up to this are remembered, this many.
+const REMEMBERED_BYTES: usize = 4096;
+const REMEMBERED_MAX: usize = 64;
+
+/// What a connection remembers.
+#[derive(Debug, Default)]
+pub(super) struct Weighed {
+    views: Option<Arc<Views>>,
+    /// Of a reader: the schema that `views` is of.
+    schema: i64,
+    /// Statements that are short enough.
+    fine: HashSet<Box<str>>,
+}
+
+impl Connection {
+    /// Refuses a statement that is too long when all is written out.
+    pub(super) fn weigh(&self, sql: &str) -> Result<(), Failure> {
+        if self.shared.schema_changed() {
+            self.weighed.take();
+        }
+        if self.weighed.borrow().fine.contains(sql) {
+            return Ok(());
+        }
+        let views = self.views()?;
+        if (sql.len() > SHORT || !views.is_empty()) && views.expanded(sql) > EXPANDED_MAX {
+            return Err(too_long(format!(
+                "sql: it has more than {EXPANDED_MAX} bytes when the views and WITHs that it names are written out"
+            )));
+        }
+        if sql.len() <= REMEMBERED_BYTES {
+            let mut weighed = self.weighed.borrow_mut();
+            if weighed.fine.len() >= REMEMBERED_MAX {
+                weighed.fine.clear();
+            }
+            weighed.fine.insert(sql.into());
+        }
+        Ok(())
+    }
+    /// Refuses a schema that statements could not be compiled with in time.
+    pub(super) fn weigh_schema(&self) -> Result<(), Failure> {
+        let texts =
+            self.schema_texts("SELECT name, sql FROM main.sqlite_schema WHERE sql NOT NULL")?;
+        let bytes: usize = texts.iter().map(|(_, sql)| sql.len()).sum();
+        if bytes as u64 > SCHEMA_TEXT_MAX {
+            return Err(too_long(format!(
+                "the schema has {bytes} bytes, it may have {SCHEMA_TEXT_MAX}"
+            )));
+        }
+        let views = self.schema_texts(VIEWS)?;
+        let triggers =
+            self.schema_texts("SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger'")?;
+        let views = Views::new(&views);
+        let sum = triggers.iter().fold(views.sum(), |sum, (_, sql)| {
+            sum.saturating_add(views.expanded(sql))
+        });
+        if sum > EXPANDED_SCHEMA_MAX {
+            return Err(too_long(format!(
+                "views and triggers have more than {EXPANDED_SCHEMA_MAX} bytes together when the views and WITHs that they name are written out"
+            )));
+        }
+        Ok(())
+    }
+    fn views(&self) -> Result<Arc<Views>, Failure> {
+        let _open = self.shared.mode(Mode::Open);
+        // A writer knows when it changes the schema, a reader has to ask.
+        let schema = match self.tenant {
+            Mode::Read => self
+                .conn
+                .prepare_cached(&self.text("PRAGMA schema_version"))
+                .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+                .map_err(|error| self.failure(error))?,
+            _ => 0,
+        };
+        if self.weighed.borrow().schema != schema {
+            self.weighed.take();
+        }
+        if let Some(views) = &self.weighed.borrow().views {
+            return Ok(Arc::clone(views));
+        }
+        let views = Arc::new(Views::new(&self.schema_texts(VIEWS)?));
+        let mut weighed = self.weighed.borrow_mut();
+        weighed.schema = schema;
+        weighed.views = Some(Arc::clone(&views));
+        Ok(views)
+    }
+    fn schema_texts(&self, sql: &'static str) -> Result<Vec<(String, String)>, Failure> {
+        let _open = self.shared.mode(Mode::Open);
+        let read = || {
+            let mut statement = self.conn.prepare_cached(&self.text(sql))?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect::<rusqlite::Result<_>>()
+        };
+        read().map_err(|error| self.failure(error))
+    }
+}
+
+const VIEWS: &str = "SELECT name, sql FROM main.sqlite_schema WHERE type = 'view'";
+
+fn too_long(message: String) -> Failure {
+    Failure::Statement(SqlError::new(SqlCode::PayloadTooLarge, message))
+}
+
+/// Of a view: its text's length when all is written out. Names in lower case.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Views(HashMap<Vec<u8>, u64>);
+
+impl Views {
+    /// Of names and texts (`CREATE VIEW …`).
+    pub(super) fn new(texts: &[(String, String)]) -> Self {
+        let mut bodies = HashMap::new();
+        for (name, text) in texts {
+            bodies.insert(
+                name.to_ascii_lowercase().into_bytes(),
+                Body::new(text.as_bytes()),
+            );
+        }
+        let mut weights = Weights {
+            bodies: &bodies,
+            outer: &HashMap::new(),
+            known: HashMap::new(),
+        };
+        let known = bodies
+            .keys()
+            .map(|name| (name.clone(), weights.of(name).unwrap_or(0)))
+            .collect();
+        Self(known)
+    }
+    /// A statement's length when all is written out.
+    pub(super) fn expanded(&self, sql: &str) -> u64 {
+        Body::new(sql.as_bytes()).expanded(&self.0)
+    }
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+    /// Of all views together.
+    pub(super) fn sum(&self) -> u64 {
+        self.0.values().fold(0, |sum, one| sum.saturating_add(*one))
+    }
+}
+
+/// A text: its length, the names in it, and what WITH defines in it, wherever.
+#[derive(Debug, Default)]
+struct Body {
+    length: u64,
+    names: HashMap<Vec<u8>, u64>,
+    defined: HashMap<Vec<u8>, Body>,
+}
+
+/// Definitions in each other; SQLite's parser gives up earlier.
+const NESTED_MAX: usize = 64;
+
+impl Body {
+    fn new(sql: &[u8]) -> Self {
+        let tokens: Vec<Token<'_>> = Tokens(sql).collect();
+        let mut body = Self {
+            length: sql.len() as u64,
+            ..Self::default()
+        };
+        // Of each bracket that is open: where it is, and of which definition.
+        let mut brackets: Vec<(usize, Option<usize>)> = Vec::new();
+        let mut open: Vec<(&[u8], Self)> = Vec::new();
+        // Where the bracket was opened that was closed here.
+        let mut opened: HashMap<usize, usize> = HashMap::new();
+        for (at, token) in tokens.iter().enumerate() {
+            for (_, one) in &mut open {
+                one.length = one.length.saturating_add(token.length() as u64 + 1);
+            }
+            match token {
+                Token::Other(b'(') => {
+                    let name = defines(&tokens[..at], &opened);
+                    if let Some(name) = name {
+                        if open.len() == NESTED_MAX {
+                            body.length = u64::MAX;
+                            return body;
+                        }
+                        open.push((name, Self::default()));
+                    }
+                    brackets.push((at, name.map(|_| open.len())));
+                }
+                Token::Other(b')') => {
+                    let Some((from, definition)) = brackets.pop() else {
+                        continue;
+                    };
+                    opened.insert(at, from);
+                    if definition.is_some()
+                        && let Some((name, one)) = open.pop()
+                    {
+                        body.define(name, one);
+                    }
+                }
+                // Before a point stands the name of a schema, or of a table whose column is meant.
+                Token::Name(name) if !matches!(tokens.get(at + 1), Some(Token::Other(b'.'))) => {
+                    let parts = open.iter_mut().map(|(_, one)| one);
+                    for one in parts.chain([&mut body]) {
+                        match one.names.get_mut(name.as_ref()) {
+                            Some(times) => *times += 1,
+                            None => {
+                                one.names.insert(name.to_vec(), 1);
+                            }
+                        }
+                    }
+                }
+                _ => (),
+            }
+        }
+        body
+    }
+    /// Of equal names (in other parts of the statement) any may be meant.
+    fn define(&mut self, name: &[u8], one: Self) {
+        let known = self.defined.entry(name.to_vec()).or_default();
+        known.length = known.length.max(one.length);
+        for (name, times) in one.names {
+            let known = known.names.entry(name).or_default();
+            *known = times.max(*known);
+        }
+    }
+    fn expanded(&self, outer: &HashMap<Vec<u8>, u64>) -> u64 {
+        let mut weights = Weights {
+            bodies: &self.defined,
+            outer,
+            known: HashMap::new(),
+        };
+        self.names.iter().fold(self.length, |sum, (name, times)| {
+            sum.saturating_add(weights.of(name).unwrap_or(0).saturating_mul(*times))
+        })
+    }
+}
+
+struct Weights<'a> {
+    bodies: &'a HashMap<Vec<u8>, Body>,
+    outer: &'a HashMap<Vec<u8>, u64>,
+    /// `None`: it is being looked at, so it names itself, which copies nothing.
+    known: HashMap<&'a [u8], Option<u64>>,
+}
+
+impl<'a> Weights<'a> {
+    /// Without recursion: chains are as long as there are views.
+    fn of(&mut self, name: &[u8]) -> Option<u64> {
+        let (name, _) = match self.bodies.get_key_value(name) {
+            Some((name, body)) => (name.as_slice(), body),
+            None => return self.outer.get(name).copied(),
+        };
+        let mut open = vec![name];
+        while let Some(top) = open.last().copied() {
+            if matches!(self.known.get(top), Some(Some(_))) {
+                open.pop();
+                continue;
+            }
+            let bodies = self.bodies;
+            let Some(body) = bodies.get(top) else {
+                open.pop();
+                continue;
+            };
+            let first = self.known.insert(top, None).is_none();
+            let mut inside: HashMap<Vec<u8>, u64> = HashMap::new();
+            let mut wait = false;
+            for name in body
+                .names
+                .keys()
+                .chain(body.defined.values().flat_map(|one| one.names.keys()))
+            {
+                match bodies.get_key_value(name.as_slice()) {
+                    Some((name, _)) => match self.known.get(name.as_slice()) {
+                        Some(Some(weight)) => {
+                            inside.insert(name.clone(), *weight);
+                        }
+                        Some(None) => (),
+                        None if first => {
+                            open.push(name);
+                            wait = true;
+                        }
+                        None => (),
+                    },
+                    None => {
+                        if let Some(weight) = self.outer.get(name) {
+                            inside.insert(name.clone(), *weight);
+                        }
+                    }
+                }
+            }
+            if !wait {
+                self.known.insert(top, Some(body.expanded(&inside)));
+                open.pop();
+            }
+        }
+        self.known.get(name).copied().flatten()
+    }
+}
+
+#[derive(Debug)]
+enum Token<'a> {
+    /// A name, a keyword, a text in quotes of any kind (a table may be named by each), in lower case.
+    Name(Cow<'a, [u8]>),
+    Other(u8),
+}
+
+impl Token<'_> {
+    fn length(&self) -> usize {
+        match self {
+            Self::Name(name) => name.len(),
+            Self::Other(_) => 1,
+        }
+    }
+    fn is(&self, word: &[u8]) -> bool {
+        matches!(self, Self::Name(name) if name.as_ref() == word)
+    }
+}
+
+/// What a bracket after these tokens defines: `name [(columns)] AS [[NOT] MATERIALIZED] (…`.
+fn defines<'a>(before: &'a [Token<'_>], opened: &HashMap<usize, usize>) -> Option<&'a [u8]> {
+    let mut before = before;
+    for (word, needed) in [
+        (b"materialized".as_slice(), false),
+        (b"not", false),
+        (b"as", true),
+    ] {
+        match before.split_last() {
+            Some((last, rest)) if last.is(word) => before = rest,
+            _ if needed => return None,
+            _ => (),
+        }
+    }
+    if let Some(from) = opened.get(&before.len().checked_sub(1)?) {
+        before = &before[..*from];
+    }
+    match before.last()? {
+        Token::Name(name) => Some(name),
+        Token::Other(_) => None,
+    }
+}
+
+/// Splits a text as SQLite does, as far as it matters.
+struct Tokens<'a>(&'a [u8]);
+
+impl<'a> Tokens<'a> {
+    /// Takes `length` bytes, or what is left.
+    fn take(&mut self, length: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(length.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+    fn take_while(&mut self, is: impl Fn(u8) -> bool) -> &'a [u8] {
+        let length = self.0.iter().position(|byte| !is(*byte));
+        self.take(length.unwrap_or(self.0.len()))
+    }
+    /// A name or a text in quotes; the end quote twice is one of its characters.
+    fn quoted(&mut self, end: u8) -> Cow<'a, [u8]> {
+        self.take(1);
+        let mut name = Cow::Borrowed(self.take_while(|byte| byte != end));
+        self.take(1);
+        while end != b']' && self.0.first() == Some(&end) {
+            self.take(1);
+            let name = name.to_mut();
+            name.push(end);
+            name.extend_from_slice(self.take_while(|byte| byte != end));
+            self.take(1);
+        }
+        name
+    }
+}
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = Token<'a>;
+
+    fn next(&mut self) -> Option<Token<'a>> {
+        let in_name =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..);
+        loop {
+            self.take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0c));
+            if self.0.starts_with(b"--") {
+                self.take_while(|byte| byte != b'\n');
+            } else if self.0.starts_with(b"/*") {
+                let end = memchr::memmem::find(self.0.get(2..)?, b"*/");
+                self.take(end.map_or(self.0.len(), |end| end + 4));
+            } else {
+                break;
+            }
+        }
+        let first = *self.0.first()?;
+        let name = match first {
+            b'\'' | b'"' | b'`' => self.quoted(first),
+            b'[' => self.quoted(b']'),
+            b'0'..=b'9' => {
+                self.take_while(|byte| in_name(byte) || byte == b'.');
+                return Some(Token::Other(b'0'));
+            }
+            _ if in_name(first) => Cow::Borrowed(self.take_while(in_name)),
+            _ => {
+                self.take(1);
+                return Some(Token::Other(first));
+            }
+        };
+        Some(Token::Name(match name.iter().any(u8::is_ascii_uppercase) {
+            true => Cow::Owned(name.to_ascii_lowercase()),
+            false => name,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn views(texts: &[(&str, &str)]) -> Views {
+        let own = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
+        Views::new(&texts.iter().map(own).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn each_name_of_a_view_counts_as_its_text() {
+        let one = "CREATE VIEW one AS SELECT 1";
+        let two = "CREATE VIEW Two AS SELECT * FROM one, 'ONE' -- one";
+        let odd = "CREATE VIEW x AS SELECT [two].a FROM main.[two]";
+        let views = views(&[("one", one), ("Two", two), ("odd \"]", odd)]);
+        let weight = |sql: &str| views.expanded(sql) as usize - sql.len();
+        // The name in a view's own text copies nothing.
+        assert_eq!(weight("SELECT * FROM one"), one.len());
+        assert_eq!(weight("SELECT one.a FROM main . one"), one.len());
+        let two = two.len() + 2 * one.len();
+        assert_eq!(weight("SELECT * FROM \"Two\" /* two */"), two);
+        assert_eq!(weight("SELECT * FROM \"odd \"\"]\""), odd.len() + two);
+        assert_eq!(weight("SELECT three, oneone, 1one FROM x"), 0);
+    }
+
+    #[test]
+    fn views_and_definitions_that_double_grow_beyond_the_bound() {
+        let texts: Vec<(String, String)> = (1..3000)
+            .map(|n| {
+                let text = format!(
+                    "CREATE VIEW v{n} AS SELECT * FROM v{} a, v{} b",
+                    n - 1,
+                    n - 1
+                );
+                (format!("v{n}"), text)
+            })
+            .collect();
+        let views = Views::new(&texts);
+        assert!(views.expanded("SELECT * FROM v10") < EXPANDED_MAX);
+        assert!(views.expanded("SELECT * FROM v20") > EXPANDED_MAX);
+        assert_eq!(views.expanded("SELECT * FROM v2999"), u64::MAX);
+
+        let chain = |length: usize| {
+            let links: Vec<String> = (1..length)
+                .map(|n| {
+                    format!(
+                        "c{n}(x) AS NOT MATERIALIZED (SELECT x FROM c{} UNION SELECT x FROM c{})",
+                        n - 1,
+                        n - 1
+                    )
+                })
+                .collect();
+            format!(
+                "WITH c0 AS (SELECT 1 x), {} SELECT * FROM c{}",
+                links.join(", "),
+                length - 1
+            )
+        };
+        assert!(Views::default().expanded(&chain(10)) < EXPANDED_MAX);
+        assert!(Views::default().expanded(&chain(30)) > EXPANDED_MAX);
+        let recursive =
+            "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT * FROM c";
+        assert!(Views::default().expanded(recursive) < 1000);
+    }
+
+    #[test]
+    fn texts_that_are_no_sql_are_looked_at_too() {
+        for piece in [
+            "a AS (",
+            "(",
+            ")",
+            "'",
+            "\"",
+            "[",
+            "/*",
+            "--",
+            "a(",
+            "as",
+            "\0",
+            "é",
+            "1.",
+            "a AS (b) (",
+        ] {
+            for times in [1, 2, 40_000] {
+                let text = piece.repeat(times);
+                views(&[("a", &text)]).expanded(&text);
+            }
+        }
+    }
+}
