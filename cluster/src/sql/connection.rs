@@ -34,6 +34,7 @@ use orama_proto::limits::SQL_STATEMENT_MAX_BYTES;
 use orama_proto::sql::{SqlCode, SqlError, SqlLimits, Stamp};
 use parking_lot::Mutex;
 use rusqlite::StatementStatus;
+use rusqlite::limits::Limit;
 
 use self::budget::Shared;
 use self::changes::Changes;
@@ -199,12 +200,20 @@ impl Connection {
         raw::set_last_insert_rowid(&self.conn, 0);
         self.generator.lock().seed(stamp.seed);
         self.changes.lock().clear();
+        self.limit_programs(setup::INSTRUCTIONS_MAX)
+            .map_err(fault)?;
         self.shared.begin_entry(limits.steps);
         Ok(())
+    }
+    fn limit_programs(&self, instructions: i32) -> rusqlite::Result<()> {
+        let limit = Limit::SQLITE_LIMIT_VDBE_OP;
+        self.conn.set_limit(limit, instructions).map(drop)
     }
     /// The entry ended; statements of ours run on the machine's clock and without a budget.
     pub(super) fn end_entry(&self) {
         self.shared.end();
+        // What it says: that the connection is closed, which it is not.
+        let _ = self.limit_programs(i32::MAX);
         raw::set_clock(None);
         *self.scratch.borrow_mut() = raw::limit_scratch(u64::MAX, u64::MAX);
     }
@@ -214,11 +223,13 @@ impl Connection {
         raw::take_no_room();
         raw::take_failed_allocation();
         *self.scratch.borrow_mut() = raw::limit_scratch(SCRATCH_READ_MAX, UNDO_MAX);
+        let _ = self.limit_programs(setup::INSTRUCTIONS_MAX);
         self.generator.lock().seed_from_entropy();
         self.shared.begin_read(deadline, cancelled);
     }
     pub(super) fn end_read(&self) {
         self.shared.end();
+        let _ = self.limit_programs(i32::MAX);
         *self.scratch.borrow_mut() = raw::limit_scratch(u64::MAX, u64::MAX);
     }
     /// Runs (steps) a tenant's statement: only here an entry's steps are counted.

@@ -17,9 +17,11 @@ use super::{Connection, Failure, Mode};
 /// to compile it, and about a third of a second.
 pub(super) const EXPANDED_MAX: u64 = 4 << 20;
 
-/// The same of all views and triggers of a database together: some statements compile them all (ALTER), and one
-/// change may set off many triggers.
+/// The same of all views, triggers and tables of a database together: some statements compile them all (ALTER, a
+/// check of the file), and one change may set off many triggers.
 const EXPANDED_SCHEMA_MAX: u64 = 4 * EXPANDED_MAX;
+/// The same of a table whose generated columns are written out: reading them all has to fit into a program.
+const EXPANDED_TABLE_MAX: u64 = 512 << 10;
 /// Bytes of the texts of a schema: every connection parses and keeps them.
 const SCHEMA_TEXT_MAX: u64 = 8 << 20;
 /// SQLite itself ends WITH after a thousand copies, so a text of this length, without views, needs no look.
@@ -64,24 +66,31 @@ impl Connection {
     }
     /// Refuses a schema that statements could not be compiled with in time.
     pub(super) fn weigh_schema(&self) -> Result<(), Failure> {
-        let texts =
-            self.schema_texts("SELECT name, sql FROM main.sqlite_schema WHERE sql NOT NULL")?;
-        let bytes: usize = texts.iter().map(|(_, sql)| sql.len()).sum();
+        let views = self.schema_texts(VIEWS)?;
+        let others = self.schema_texts(
+            "SELECT type, sql FROM main.sqlite_schema WHERE type <> 'view' AND sql NOT NULL",
+        )?;
+        let texts = views.iter().chain(&others);
+        let bytes: usize = texts.map(|(_, sql)| sql.len()).sum();
         if bytes as u64 > SCHEMA_TEXT_MAX {
             return Err(too_long(format!(
                 "the schema has {bytes} bytes, it may have {SCHEMA_TEXT_MAX}"
             )));
         }
-        let views = self.schema_texts(VIEWS)?;
-        let triggers =
-            self.schema_texts("SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger'")?;
         let views = Views::new(&views);
-        let sum = triggers.iter().fold(views.sum(), |sum, (_, sql)| {
-            sum.saturating_add(views.expanded(sql))
-        });
+        let mut sum = views.sum();
+        for (kind, sql) in &others {
+            let one = views.expanded(sql);
+            if kind == "table" && one > EXPANDED_TABLE_MAX {
+                return Err(too_long(format!(
+                    "a table has more than {EXPANDED_TABLE_MAX} bytes when the generated columns that it names are written out"
+                )));
+            }
+            sum = sum.saturating_add(one);
+        }
         if sum > EXPANDED_SCHEMA_MAX {
             return Err(too_long(format!(
-                "views and triggers have more than {EXPANDED_SCHEMA_MAX} bytes together when the views and WITHs that they name are written out"
+                "the schema has more than {EXPANDED_SCHEMA_MAX} bytes when all that it names is written out"
             )));
         }
         Ok(())
@@ -185,15 +194,31 @@ impl Body {
         // Of each bracket that is open: where it is, and of which definition.
         let mut brackets: Vec<(usize, Option<usize>)> = Vec::new();
         let mut open: Vec<(&[u8], Self)> = Vec::new();
+        // A table's column begins after a bracket or a comma; a type may stand between its name and AS.
+        let is_table = tokens.len() > 2 && tokens[0].is(b"create") && tokens[1].is(b"table");
+        let mut column: &[u8] = b"";
         // Where the bracket was opened that was closed here.
         let mut opened: HashMap<usize, usize> = HashMap::new();
         for (at, token) in tokens.iter().enumerate() {
             for (_, one) in &mut open {
                 one.length = one.length.saturating_add(token.length() as u64 + 1);
             }
+            if is_table
+                && brackets.len() == 1
+                && let Token::Name(name) = token
+                && matches!(tokens[at - 1], Token::Other(b'(' | b','))
+            {
+                column = name;
+            }
             match token {
                 Token::Other(b'(') => {
-                    let name = defines(&tokens[..at], &opened);
+                    let name = match is_table && brackets.len() == 1 {
+                        true => tokens[..at]
+                            .last()
+                            .is_some_and(|last| last.is(b"as"))
+                            .then_some(column),
+                        false => defines(&tokens[..at], &opened),
+                    };
                     if let Some(name) = name {
                         if open.len() == NESTED_MAX {
                             body.length = u64::MAX;
@@ -486,6 +511,23 @@ mod tests {
         let recursive =
             "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT * FROM c";
         assert!(Views::default().expanded(recursive) < 1000);
+    }
+
+    #[test]
+    fn generated_columns_count_where_they_are_named() {
+        for between in ["", "INT", "DECIMAL(10, 2) GENERATED ALWAYS"] {
+            let table = |columns: usize| {
+                let columns: Vec<String> = (1..columns)
+                    .map(|n| format!("g{n} {between} AS (g{} + g{}) STORED", n - 1, n - 1))
+                    .collect();
+                format!(
+                    "CREATE TABLE t (g0 INT CHECK (g0 > 1), {})",
+                    columns.join(", ")
+                )
+            };
+            assert!(Views::default().expanded(&table(5)) < 10_000);
+            assert!(Views::default().expanded(&table(40)) > EXPANDED_MAX);
+        }
     }
 
     #[test]

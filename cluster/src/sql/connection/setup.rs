@@ -31,7 +31,8 @@ const TEXT_MAX: i64 = SQL_STATEMENT_MAX_BYTES as i64 + 1024;
 pub(super) const PATTERN_MAX: i64 = 256;
 /// Instructions of a compiled statement; SQLite doubles its memory and gives up at 1,376,256 of them. A text of
 /// the longest size that is no attack has some 300,000, but a chain of generated columns doubles at each link.
-const INSTRUCTIONS_MAX: i64 = 1_500_000;
+/// Beyond it SQLite says "out of memory": `raw::take_failed_allocation` tells it from the machine's.
+pub(super) const INSTRUCTIONS_MAX: i32 = 1_500_000;
 /// Columns of a table, an index or a result.
 const COLUMNS_MAX: i64 = 1000;
 /// Tables, views, indexes and triggers together: every connection keeps them in memory.
@@ -153,10 +154,9 @@ fn settings(sqlite: &Sqlite) -> rusqlite::Result<()> {
 }
 
 fn limits(sqlite: &Sqlite) -> rusqlite::Result<()> {
-    // Beyond VDBE_OP SQLite says "out of memory": `raw::take_failed_allocation` tells it from the machine's.
+    // VDBE_OP is for tenants' statements only: see `begin_entry`.
     for (limit, value) in [
         (Limit::SQLITE_LIMIT_LENGTH, functions::LENGTH_MAX as i64),
-        (Limit::SQLITE_LIMIT_VDBE_OP, INSTRUCTIONS_MAX),
         (Limit::SQLITE_LIMIT_SQL_LENGTH, TEXT_MAX),
         (Limit::SQLITE_LIMIT_COLUMN, COLUMNS_MAX),
         (Limit::SQLITE_LIMIT_COMPOUND_SELECT, COMPOUND_MAX),

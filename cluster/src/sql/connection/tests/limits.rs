@@ -186,16 +186,27 @@ fn what_doubles_while_it_is_compiled_is_refused() {
     let table = format!("CREATE TABLE g (a, {})", columns.join(", "));
     assert_eq!(code(entry(&conn, 8, &table)), SqlCode::PayloadTooLarge);
     entry(&conn, 9, "CREATE TABLE g (a, g0 AS (a + a))").unwrap();
-    for n in 1..14 {
+    let mut last = 0;
+    let outcome = (1..40).find_map(|n| {
         let sql = format!("ALTER TABLE g ADD COLUMN g{n} AS (g{} + g{})", n - 1, n - 1);
-        entry(&conn, 10, &sql).unwrap();
-    }
-    let outcome = (14..40).find_map(|n| {
-        let sql = format!("ALTER TABLE g ADD COLUMN g{n} AS (g{} + g{})", n - 1, n - 1);
-        entry(&conn, 11, &sql).err()
+        let outcome = entry(&conn, 11, &sql);
+        last = n - 1;
+        outcome.err()
     });
+    assert!((8..20).contains(&last), "{last} columns");
     let error = refused(outcome.map_or(Ok(()), Err));
     assert_eq!(error.code, SqlCode::PayloadTooLarge, "{error}");
+    entry(&conn, 12, "SELECT * FROM g").unwrap();
+    // One is within the bound of a table, many are not within that of a program.
+    let sum = format!("g{last} + g{last} + g{last}");
+    let many = format!("SELECT {} FROM g", vec![sum; 300].join(","));
+    for outcome in [entry(&conn, 12, &many), read(&place.reader(), &many)] {
+        assert_eq!(code(outcome), SqlCode::PayloadTooLarge);
+    }
+    let check = conn
+        .sql()
+        .query_row("PRAGMA quick_check", [], |row| row.get::<_, String>(0));
+    assert_eq!(check.unwrap(), "ok");
     entry(&conn, 12, "INSERT INTO g (a) VALUES (1)").unwrap();
     assert!(
         begin.elapsed() < Duration::from_secs(120),
