@@ -132,8 +132,9 @@ impl Connection {
         if self.shared.schema_changed() {
             self.conn.flush_prepared_statement_cache();
         }
-        self.weigh(sql)?;
+        let literal = self.weigh(sql)?;
         self.shared.prepare(word);
+        self.shared.hold(literal);
         let _tenant = self.shared.mode(self.tenant);
         let statement = self.conn.prepare_cached(sql);
         self.shared.prepared();
@@ -141,6 +142,10 @@ impl Connection {
         // The budget counts from here, whether the statement ran before or not.
         statement.reset_status(StatementStatus::VmStep);
         Ok(statement)
+    }
+    /// The statement prepared last gets an argument of so many bytes.
+    pub(super) fn hold(&self, bytes: usize) {
+        self.shared.hold(bytes);
     }
     /// What can be said of a text before SQLite sees it.
     fn look_at(&self, sql: &str) -> Result<Word, SqlError> {

@@ -13,6 +13,10 @@ use super::super::authorizer::{self, Mode, Word};
 /// Steps of SQLite's machine between two looks at the budget.
 pub(super) const TICK: u64 = 1000;
 
+/// A statement that holds a value of a megabyte may read it again in each step, which nothing counts: every step costs one
+/// more for so many bytes of its longest argument or literal.
+pub(super) const HELD_BYTES_A_STEP: u64 = 4096;
+
 /// Columns, tables and functions a statement may refer to, each as often as it is compiled: views are copied to
 /// where they are named, and those they name too.
 pub(super) const REFERENCES_MAX: u32 = 50_000;
@@ -34,6 +38,7 @@ pub(super) struct Shared {
     word: AtomicU8,
     denied: Mutex<Option<String>>,
     references_left: AtomicU32,
+    held: AtomicU64,
     schema_changed: AtomicBool,
     counting: AtomicBool,
     ticks_left: AtomicU64,
@@ -49,6 +54,7 @@ impl Shared {
             word: AtomicU8::new(Word::Other as u8),
             denied: Mutex::new(None),
             references_left: AtomicU32::new(u32::MAX),
+            held: AtomicU64::new(0),
             schema_changed: AtomicBool::new(false),
             counting: AtomicBool::new(false),
             ticks_left: AtomicU64::new(0),
@@ -91,7 +97,12 @@ impl Shared {
     pub(super) fn prepare(&self, word: Word) {
         self.word.store(word as u8, Relaxed);
         self.references_left.store(REFERENCES_MAX, Relaxed);
+        self.held.store(0, Relaxed);
         *self.denied.lock() = None;
+    }
+    /// The statement has an argument or a literal of so many bytes.
+    pub(super) fn hold(&self, bytes: usize) {
+        self.held.fetch_max(bytes as u64, Relaxed);
     }
     /// It was. What SQLite compiles by itself while the statement runs is not counted.
     pub(super) fn prepared(&self) {
@@ -184,7 +195,8 @@ impl Shared {
         if !self.counting.load(Relaxed) {
             return false;
         }
-        match self.ticks_left.load(Relaxed).checked_sub(1) {
+        let price = 1 + self.held.load(Relaxed) / HELD_BYTES_A_STEP;
+        match self.ticks_left.load(Relaxed).checked_sub(price) {
             Some(left) => {
                 self.ticks_left.store(left, Relaxed);
                 false

@@ -41,19 +41,27 @@ pub(super) struct Weighed {
 }
 
 impl Connection {
-    /// Refuses a statement that is too long when all is written out.
-    pub(super) fn weigh(&self, sql: &str) -> Result<(), Failure> {
+    /// Refuses a statement that is too long when all is written out. Answers the bytes of its longest literal, 0
+    /// where that does not matter.
+    pub(super) fn weigh(&self, sql: &str) -> Result<usize, Failure> {
         if self.shared.schema_changed() {
             self.weighed.take();
         }
         if self.weighed.borrow().fine.contains(sql) {
-            return Ok(());
+            return Ok(0);
         }
         let views = self.views()?;
-        if (sql.len() > SHORT || !views.is_empty()) && views.expanded(sql) > EXPANDED_MAX {
-            return Err(too_long(format!(
-                "sql: it has more than {EXPANDED_MAX} bytes when the views and WITHs that it names are written out"
-            )));
+        let mut literal = 0;
+        if sql.len() > SHORT || !views.is_empty() {
+            let body = Body::new(sql.as_bytes());
+            if body.expanded(&views.0) > EXPANDED_MAX {
+                return Err(too_long(format!(
+                    "sql: it has more than {EXPANDED_MAX} bytes when the views and WITHs that it names are written out"
+                )));
+            }
+            if sql.len() > REMEMBERED_BYTES {
+                literal = body.longest;
+            }
         }
         if sql.len() <= REMEMBERED_BYTES {
             let mut weighed = self.weighed.borrow_mut();
@@ -62,7 +70,7 @@ impl Connection {
             }
             weighed.fine.insert(sql.into());
         }
-        Ok(())
+        Ok(literal)
     }
     /// Refuses a schema that statements could not be compiled with in time.
     pub(super) fn weigh_schema(&self) -> Result<(), Failure> {
@@ -177,6 +185,8 @@ impl Views {
 #[derive(Debug, Default)]
 struct Body {
     length: u64,
+    /// Bytes of the longest name or literal.
+    longest: usize,
     names: HashMap<Vec<u8>, u64>,
     defined: HashMap<Vec<u8>, Body>,
 }
@@ -200,6 +210,7 @@ impl Body {
         // Where the bracket was opened that was closed here.
         let mut opened: HashMap<usize, usize> = HashMap::new();
         for (at, token) in tokens.iter().enumerate() {
+            body.longest = body.longest.max(token.length());
             for (_, one) in &mut open {
                 one.length = one.length.saturating_add(token.length() as u64 + 1);
             }

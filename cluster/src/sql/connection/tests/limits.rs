@@ -227,3 +227,37 @@ fn what_outgrows_sqlite_is_the_statements_failure() {
     assert_eq!(code(entry(&conn, 3, deep)), SqlCode::PayloadTooLarge);
     entry(&conn, 4, "INSERT INTO t VALUES (1)").unwrap();
 }
+
+/// A step may read all of a value again: what a statement holds makes its steps dearer.
+#[test]
+fn steps_cost_more_beside_a_large_argument_or_literal() {
+    let place = Place::new();
+    let conn = place.writer();
+    let compare = |rows: usize, value: &str| {
+        format!(
+            "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT {rows})
+             SELECT count(*) FROM c WHERE iif(x % 2, {value}, {value}) = {value}"
+        )
+    };
+    let run = |conn: &Connection, sql: &str, args: &[orama_proto::sql::SqlValue]| {
+        conn.begin_entry(&stamp(1), &LIMITS).unwrap();
+        let outcome = conn.prepare(sql).and_then(|mut statement| {
+            crate::sql::rows::bind(conn, &mut statement, args)?;
+            let run = || statement.raw_query().next().map(drop);
+            conn.run_tenant(run).map_err(|error| conn.failure(error))
+        });
+        conn.end_entry();
+        outcome
+    };
+    let text = |bytes: usize| [orama_proto::sql::SqlValue::Text("a".repeat(bytes))];
+    run(&conn, &compare(100_000, "?1"), &text(2000)).unwrap();
+    run(&conn, &compare(1000, "?1"), &text(900_000)).unwrap();
+    for conn in [&conn, &place.writer()] {
+        let outcome = run(conn, &compare(100_000, "?1"), &text(900_000));
+        assert_eq!(code(outcome), SqlCode::DeadlineExceeded);
+        let literal = format!("'{}'", "a".repeat(80_000));
+        let outcome = run(conn, &compare(400_000, &literal), &[]);
+        assert_eq!(code(outcome), SqlCode::DeadlineExceeded);
+        run(conn, &compare(100_000, "?1"), &text(2000)).unwrap();
+    }
+}
