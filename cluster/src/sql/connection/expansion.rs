@@ -5,12 +5,17 @@
 //! estimated from the texts first: never too low, and the same on every replica, because nothing but the
 //! statement and the schema decides. A column that has the name of a view counts as that view.
 
-use std::borrow::Cow;
+mod tokens;
+
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use orama_proto::sql::{SqlCode, SqlError};
 
+use self::tokens::{Token, Tokens};
 use super::{Connection, Failure, Mode};
 
 /// Bytes of text that a statement may have when all is written out: SQLite needs some fifty times this in memory
@@ -349,25 +354,6 @@ impl<'a> Weights<'a> {
     }
 }
 
-#[derive(Debug)]
-enum Token<'a> {
-    /// A name, a keyword, a text in quotes of any kind (a table may be named by each), in lower case.
-    Name(Cow<'a, [u8]>),
-    Other(u8),
-}
-
-impl Token<'_> {
-    fn length(&self) -> usize {
-        match self {
-            Self::Name(name) => name.len(),
-            Self::Other(_) => 1,
-        }
-    }
-    fn is(&self, word: &[u8]) -> bool {
-        matches!(self, Self::Name(name) if name.as_ref() == word)
-    }
-}
-
 /// What a bracket after these tokens defines: `name [(columns)] AS [[NOT] MATERIALIZED] (…`.
 fn defines<'a>(before: &'a [Token<'_>], opened: &HashMap<usize, usize>) -> Option<&'a [u8]> {
     let mut before = before;
@@ -388,181 +374,5 @@ fn defines<'a>(before: &'a [Token<'_>], opened: &HashMap<usize, usize>) -> Optio
     match before.last()? {
         Token::Name(name) => Some(name),
         Token::Other(_) => None,
-    }
-}
-
-/// Splits a text as SQLite does, as far as it matters.
-struct Tokens<'a>(&'a [u8]);
-
-impl<'a> Tokens<'a> {
-    /// Takes `length` bytes, or what is left.
-    fn take(&mut self, length: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(length.min(self.0.len()));
-        self.0 = rest;
-        taken
-    }
-    fn take_while(&mut self, is: impl Fn(u8) -> bool) -> &'a [u8] {
-        let length = self.0.iter().position(|byte| !is(*byte));
-        self.take(length.unwrap_or(self.0.len()))
-    }
-    /// A name or a text in quotes; the end quote twice is one of its characters.
-    fn quoted(&mut self, end: u8) -> Cow<'a, [u8]> {
-        self.take(1);
-        let mut name = Cow::Borrowed(self.take_while(|byte| byte != end));
-        self.take(1);
-        while end != b']' && self.0.first() == Some(&end) {
-            self.take(1);
-            let name = name.to_mut();
-            name.push(end);
-            name.extend_from_slice(self.take_while(|byte| byte != end));
-            self.take(1);
-        }
-        name
-    }
-}
-
-impl<'a> Iterator for Tokens<'a> {
-    type Item = Token<'a>;
-
-    fn next(&mut self) -> Option<Token<'a>> {
-        let in_name =
-            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..);
-        loop {
-            self.take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0c));
-            if self.0.starts_with(b"--") {
-                self.take_while(|byte| byte != b'\n');
-            } else if self.0.starts_with(b"/*") {
-                let end = memchr::memmem::find(self.0.get(2..)?, b"*/");
-                self.take(end.map_or(self.0.len(), |end| end + 4));
-            } else {
-                break;
-            }
-        }
-        let first = *self.0.first()?;
-        let name = match first {
-            b'\'' | b'"' | b'`' => self.quoted(first),
-            b'[' => self.quoted(b']'),
-            b'0'..=b'9' => {
-                self.take_while(|byte| in_name(byte) || byte == b'.');
-                return Some(Token::Other(b'0'));
-            }
-            _ if in_name(first) => Cow::Borrowed(self.take_while(in_name)),
-            _ => {
-                self.take(1);
-                return Some(Token::Other(first));
-            }
-        };
-        Some(Token::Name(match name.iter().any(u8::is_ascii_uppercase) {
-            true => Cow::Owned(name.to_ascii_lowercase()),
-            false => name,
-        }))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn views(texts: &[(&str, &str)]) -> Views {
-        let own = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
-        Views::new(&texts.iter().map(own).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn each_name_of_a_view_counts_as_its_text() {
-        let one = "CREATE VIEW one AS SELECT 1";
-        let two = "CREATE VIEW Two AS SELECT * FROM one, 'ONE' -- one";
-        let odd = "CREATE VIEW x AS SELECT [two].a FROM main.[two]";
-        let views = views(&[("one", one), ("Two", two), ("odd \"]", odd)]);
-        let weight = |sql: &str| views.expanded(sql) as usize - sql.len();
-        // The name in a view's own text copies nothing.
-        assert_eq!(weight("SELECT * FROM one"), one.len());
-        assert_eq!(weight("SELECT one.a FROM main . one"), one.len());
-        let two = two.len() + 2 * one.len();
-        assert_eq!(weight("SELECT * FROM \"Two\" /* two */"), two);
-        assert_eq!(weight("SELECT * FROM \"odd \"\"]\""), odd.len() + two);
-        assert_eq!(weight("SELECT three, oneone, 1one FROM x"), 0);
-    }
-
-    #[test]
-    fn views_and_definitions_that_double_grow_beyond_the_bound() {
-        let texts: Vec<(String, String)> = (1..3000)
-            .map(|n| {
-                let text = format!(
-                    "CREATE VIEW v{n} AS SELECT * FROM v{} a, v{} b",
-                    n - 1,
-                    n - 1
-                );
-                (format!("v{n}"), text)
-            })
-            .collect();
-        let views = Views::new(&texts);
-        assert!(views.expanded("SELECT * FROM v10") < EXPANDED_MAX);
-        assert!(views.expanded("SELECT * FROM v20") > EXPANDED_MAX);
-        assert_eq!(views.expanded("SELECT * FROM v2999"), u64::MAX);
-
-        let chain = |length: usize| {
-            let links: Vec<String> = (1..length)
-                .map(|n| {
-                    format!(
-                        "c{n}(x) AS NOT MATERIALIZED (SELECT x FROM c{} UNION SELECT x FROM c{})",
-                        n - 1,
-                        n - 1
-                    )
-                })
-                .collect();
-            format!(
-                "WITH c0 AS (SELECT 1 x), {} SELECT * FROM c{}",
-                links.join(", "),
-                length - 1
-            )
-        };
-        assert!(Views::default().expanded(&chain(10)) < EXPANDED_MAX);
-        assert!(Views::default().expanded(&chain(30)) > EXPANDED_MAX);
-        let recursive =
-            "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT * FROM c";
-        assert!(Views::default().expanded(recursive) < 1000);
-    }
-
-    #[test]
-    fn generated_columns_count_where_they_are_named() {
-        for between in ["", "INT", "DECIMAL(10, 2) GENERATED ALWAYS"] {
-            let table = |columns: usize| {
-                let columns: Vec<String> = (1..columns)
-                    .map(|n| format!("g{n} {between} AS (g{} + g{}) STORED", n - 1, n - 1))
-                    .collect();
-                format!(
-                    "CREATE TABLE t (g0 INT CHECK (g0 > 1), {})",
-                    columns.join(", ")
-                )
-            };
-            assert!(Views::default().expanded(&table(5)) < 10_000);
-            assert!(Views::default().expanded(&table(40)) > EXPANDED_MAX);
-        }
-    }
-
-    #[test]
-    fn texts_that_are_no_sql_are_looked_at_too() {
-        for piece in [
-            "a AS (",
-            "(",
-            ")",
-            "'",
-            "\"",
-            "[",
-            "/*",
-            "--",
-            "a(",
-            "as",
-            "\0",
-            "é",
-            "1.",
-            "a AS (b) (",
-        ] {
-            for times in [1, 2, 40_000] {
-                let text = piece.repeat(times);
-                views(&[("a", &text)]).expanded(&text);
-            }
-        }
     }
 }
