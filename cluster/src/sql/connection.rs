@@ -17,6 +17,7 @@
 
 mod budget;
 mod changes;
+mod expansion;
 mod failure;
 mod setup;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use orama_proto::limits::SQL_STATEMENT_MAX_BYTES;
 use orama_proto::sql::{SqlCode, SqlError, SqlLimits, Stamp};
 use parking_lot::Mutex;
 use rusqlite::StatementStatus;
+use rusqlite::limits::Limit;
 
 use self::budget::Shared;
 use self::changes::Changes;
@@ -84,6 +86,8 @@ pub(super) struct Connection {
     scratch: RefCell<Arc<raw::Scratch>>,
     /// Our statements with the token, by their texts.
     texts: RefCell<HashMap<&'static str, Arc<str>>>,
+    /// What is known of views, and which statements were found short enough.
+    weighed: RefCell<expansion::Weighed>,
 }
 
 impl Connection {
@@ -132,13 +136,20 @@ impl Connection {
         if self.shared.schema_changed() {
             self.conn.flush_prepared_statement_cache();
         }
+        let literal = self.weigh(sql)?;
         self.shared.prepare(word);
+        self.shared.hold(literal);
         let _tenant = self.shared.mode(self.tenant);
         let statement = self.conn.prepare_cached(sql);
+        self.shared.prepared();
         let statement = statement.map_err(|error| self.failure(error))?;
         // The budget counts from here, whether the statement ran before or not.
         statement.reset_status(StatementStatus::VmStep);
         Ok(statement)
+    }
+    /// The statement prepared last gets an argument of so many bytes.
+    pub(super) fn hold(&self, bytes: usize) {
+        self.shared.hold(bytes);
     }
     /// What can be said of a text before SQLite sees it.
     fn look_at(&self, sql: &str) -> Result<Word, SqlError> {
@@ -178,6 +189,7 @@ impl Connection {
             i64::try_from(stamp.clock.0 / 1000).unwrap_or(i64::MAX),
         ));
         raw::take_no_room();
+        raw::take_failed_allocation();
         *self.scratch.borrow_mut() = raw::limit_scratch(SCRATCH_WRITE_MAX, UNDO_MAX);
         if self.shared.take_schema_changed() {
             // What is in memory of the schema (statistics of dropped indexes, say) may differ from
@@ -186,6 +198,7 @@ impl Connection {
             self.conn
                 .execute_batch("PRAGMA writable_schema=RESET")
                 .map_err(fault)?;
+            self.weighed.take();
         }
         if self.pages.get() != limits.pages {
             let pragma = format!("PRAGMA max_page_count={}", limits.pages.max(1));
@@ -196,12 +209,20 @@ impl Connection {
         raw::set_last_insert_rowid(&self.conn, 0);
         self.generator.lock().seed(stamp.seed);
         self.changes.lock().clear();
+        self.limit_programs(setup::INSTRUCTIONS_MAX)
+            .map_err(fault)?;
         self.shared.begin_entry(limits.steps);
         Ok(())
+    }
+    fn limit_programs(&self, instructions: i32) -> rusqlite::Result<()> {
+        let limit = Limit::SQLITE_LIMIT_VDBE_OP;
+        self.conn.set_limit(limit, instructions).map(drop)
     }
     /// The entry ended; statements of ours run on the machine's clock and without a budget.
     pub(super) fn end_entry(&self) {
         self.shared.end();
+        // What it says: that the connection is closed, which it is not.
+        let _ = self.limit_programs(i32::MAX);
         raw::set_clock(None);
         *self.scratch.borrow_mut() = raw::limit_scratch(u64::MAX, u64::MAX);
     }
@@ -209,12 +230,15 @@ impl Connection {
     pub(super) fn begin_read(&self, deadline: Instant, cancelled: Arc<AtomicBool>) {
         raw::set_clock(None);
         raw::take_no_room();
+        raw::take_failed_allocation();
         *self.scratch.borrow_mut() = raw::limit_scratch_of_read(SCRATCH_READ_MAX);
+        let _ = self.limit_programs(setup::INSTRUCTIONS_MAX);
         self.generator.lock().seed_from_entropy();
         self.shared.begin_read(deadline, cancelled);
     }
     pub(super) fn end_read(&self) {
         self.shared.end();
+        let _ = self.limit_programs(i32::MAX);
         *self.scratch.borrow_mut() = raw::limit_scratch(u64::MAX, u64::MAX);
     }
     /// Runs (steps) a tenant's statement: only here an entry's steps are counted.
@@ -253,6 +277,9 @@ impl Connection {
             return Err(Failure::Statement(SqlError::invalid(
                 "names that begin with _orama_ are reserved, and so are columns like a:12, the names that SQLite makes up for equal ones: give each column a name of its own (AS)",
             )));
+        }
+        if self.shared.schema_changed() {
+            self.weigh_schema()?;
         }
         Ok(())
     }

@@ -43,7 +43,9 @@ use std::sync::OnceLock;
 
 use rusqlite::{Connection, ffi};
 
-pub(super) use alloc::{Bound, LARGE, Refused, count, reads, stop_counting, uncounted};
+pub(super) use alloc::{
+    Bound, LARGE, Refused, count, reads, stop_counting, take_failed_allocation, uncounted,
+};
 pub(super) use patterns::install as install_patterns;
 pub(super) use rows::{RowChange, RowObserver, observe_rows};
 pub(super) use scratch::{Scratch, limit_scratch, limit_scratch_of_read};

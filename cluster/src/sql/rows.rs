@@ -44,6 +44,9 @@ pub(super) fn bind(
             SqlValue::Text(text) => ValueRef::Text(text.as_bytes()),
             SqlValue::Blob(blob) => ValueRef::Blob(blob),
         };
+        if let ValueRef::Text(bytes) | ValueRef::Blob(bytes) = value {
+            conn.hold(bytes.len());
+        }
         if let Err(error) = statement.raw_bind_parameter(at + 1, Bound(value)) {
             if error.sqlite_error_code() == Some(ErrorCode::TooBig) {
                 return Err(Failure::Statement(SqlError::new(

@@ -2,11 +2,11 @@
 //! are left, when to end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use rusqlite::hooks::{AuthContext, Authorization};
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
 use super::super::authorizer::{self, Mode, Word};
 use super::super::meter::{self, BYTES_A_STEP};
@@ -15,6 +15,14 @@ use super::{HELD_READ_MAX, HELD_WRITE_MAX};
 
 /// Steps of SQLite's machine between two looks at the budget.
 pub(super) const TICK: u64 = 100;
+
+/// A statement that holds a value of a megabyte may read it again in each step, which nothing counts: every step costs one
+/// more for so many bytes of its longest argument or literal.
+pub(super) const HELD_BYTES_A_STEP: u64 = 4096;
+
+/// Columns, tables and functions a statement may refer to, each as often as it is compiled: views are copied to
+/// where they are named, and those they name too.
+pub(super) const REFERENCES_MAX: u32 = 50_000;
 
 /// Why a statement was interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +41,8 @@ pub(super) struct Shared {
     mode: AtomicU8,
     word: AtomicU8,
     denied: Mutex<Option<String>>,
+    references_left: AtomicU32,
+    held: AtomicU64,
     schema_changed: AtomicBool,
     counting: AtomicBool,
     steps_left: AtomicU64,
@@ -47,6 +57,8 @@ impl Shared {
             mode: AtomicU8::new(Mode::Open as u8),
             word: AtomicU8::new(Word::Other as u8),
             denied: Mutex::new(None),
+            references_left: AtomicU32::new(u32::MAX),
+            held: AtomicU64::new(0),
             schema_changed: AtomicBool::new(false),
             counting: AtomicBool::new(false),
             steps_left: AtomicU64::new(0),
@@ -100,7 +112,38 @@ impl Shared {
     /// A tenant's statement is about to be prepared.
     pub(super) fn prepare(&self, word: Word) {
         self.word.store(word as u8, Relaxed);
+        self.references_left.store(REFERENCES_MAX, Relaxed);
+        self.held.store(0, Relaxed);
         *self.denied.lock() = None;
+    }
+    /// The statement has an argument or a literal of so many bytes.
+    pub(super) fn hold(&self, bytes: usize) {
+        self.held.fetch_max(bytes as u64, Relaxed);
+    }
+    /// It was. What SQLite compiles by itself while the statement runs is not counted.
+    pub(super) fn prepared(&self) {
+        self.references_left.store(u32::MAX, Relaxed);
+    }
+    /// Whether one more reference is too many. SQLite looks at columns of views and at statistics with its
+    /// authorizer off, so a connection that knows them counts as one that does not.
+    fn one_too_many(&self, action: &AuthAction<'_>) -> bool {
+        if !matches!(
+            action,
+            AuthAction::Read { .. }
+                | AuthAction::Select
+                | AuthAction::Function { .. }
+                | AuthAction::Recursive
+        ) {
+            return false;
+        }
+        match self.references_left.load(Relaxed) {
+            u32::MAX => false,
+            0 => true,
+            left => {
+                self.references_left.store(left - 1, Relaxed);
+                false
+            }
+        }
     }
     /// What the authorizer refused last.
     pub(super) fn take_denied(&self) -> Option<String> {
@@ -134,7 +177,13 @@ impl Shared {
             return Authorization::Allow;
         }
         let word = Word::from(self.word.load(Relaxed));
-        match authorizer::decide(context, mode, word) {
+        let decided = match self.one_too_many(&context.action) {
+            true => Err(format!(
+                "the statement refers to more than {REFERENCES_MAX} columns, tables and functions, counting those inside views"
+            )),
+            false => authorizer::decide(context, mode, word),
+        };
+        match decided {
             Ok(changes_schema) => {
                 if changes_schema {
                     self.schema_changed.store(true, Relaxed);
@@ -163,7 +212,8 @@ impl Shared {
         if !self.counting.load(Relaxed) {
             return false;
         }
-        if self.charge(TICK) {
+        let price = 1 + self.held.load(Relaxed) / HELD_BYTES_A_STEP;
+        if self.charge(TICK * price) {
             false
         } else {
             self.end_by(Ended::Steps)

@@ -30,10 +30,17 @@ impl Connection {
             other => return Failure::Statement(SqlError::invalid(cut(other.to_string()))),
         };
         let no_room = raw::take_no_room();
-        if code & 0xff == ffi::SQLITE_NOMEM
-            && let Some(error) = self.refused()
-        {
-            return Failure::Statement(error);
+        if code & 0xff == ffi::SQLITE_NOMEM {
+            if let Some(error) = self.refused() {
+                return Failure::Statement(error);
+            }
+            // SQLite says the same of memory that the machine did not give and of more than SQLite ever asks for.
+            if !raw::take_failed_allocation() {
+                return Failure::Statement(SqlError::new(
+                    SqlCode::PayloadTooLarge,
+                    "the statement makes a program or a value that is larger than any may be",
+                ));
+            }
         }
         if let Some(fault) = fault(code, &message, no_room, self.tenant) {
             return Failure::Fault(fault);

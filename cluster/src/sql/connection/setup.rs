@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use orama_proto::limits::{SQL_PARAMETERS_MAX, SQL_STATEMENT_MAX_BYTES, SQL_VALUE_MAX_BYTES};
+use orama_proto::limits::{SQL_PARAMETERS_MAX, SQL_STATEMENT_MAX_BYTES};
 use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
@@ -24,12 +24,15 @@ const BUSY: Duration = Duration::from_secs(30);
 /// KiB of pages a connection caches.
 const CACHE_KIB: i64 = 2048;
 
-/// A row's header and the other columns come on top of one value.
-const LENGTH_MAX: i64 = SQL_VALUE_MAX_BYTES as i64 + 4096;
 /// Our own texts carry a token.
 const TEXT_MAX: i64 = SQL_STATEMENT_MAX_BYTES as i64 + 1024;
-/// Bytes of the right side of LIKE and GLOB: matching costs up to this times the text's length, in one step.
+/// Bytes of the right side of LIKE and GLOB: matching costs up to this times the text's length, in one step
+/// (half a second to one for a text of a megabyte made for it).
 pub(super) const PATTERN_MAX: i64 = 256;
+/// Instructions of a compiled statement; SQLite doubles its memory and gives up at 1,376,256 of them. A text of
+/// the longest size that is no attack has some 300,000, but a chain of generated columns doubles at each link.
+/// Beyond it SQLite says "out of memory": `raw::take_failed_allocation` tells it from the machine's.
+pub(super) const INSTRUCTIONS_MAX: i32 = 1_500_000;
 /// Columns of a table, an index or a result.
 const COLUMNS_MAX: i64 = 1000;
 /// Tables, views, indexes and triggers together: every connection keeps them in memory.
@@ -126,6 +129,7 @@ fn open(
         pages: Cell::new(0),
         scratch: RefCell::new(raw::limit_scratch(u64::MAX, u64::MAX)),
         texts: RefCell::new(HashMap::new()),
+        weighed: RefCell::default(),
     })
 }
 
@@ -153,10 +157,9 @@ fn settings(sqlite: &Sqlite) -> rusqlite::Result<()> {
 }
 
 fn limits(sqlite: &Sqlite) -> rusqlite::Result<()> {
-    // VDBE_OP stays as it is: beyond it SQLite says "out of memory", which is not the statement's
-    // fault. The text's length bounds programs well enough.
+    // VDBE_OP is for tenants' statements only: see `begin_entry`.
     for (limit, value) in [
-        (Limit::SQLITE_LIMIT_LENGTH, LENGTH_MAX),
+        (Limit::SQLITE_LIMIT_LENGTH, functions::LENGTH_MAX as i64),
         (Limit::SQLITE_LIMIT_SQL_LENGTH, TEXT_MAX),
         (Limit::SQLITE_LIMIT_COLUMN, COLUMNS_MAX),
         (Limit::SQLITE_LIMIT_COMPOUND_SELECT, COMPOUND_MAX),

@@ -81,6 +81,7 @@ struct Account {
 
 thread_local! {
     static ACCOUNT: Cell<Option<Account>> = const { Cell::new(None) };
+    static FAILED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Begins to count for the statement that this thread runs, until [`stop_counting`].
@@ -132,6 +133,17 @@ fn admit(old: u64, new: u64) -> bool {
     };
     ACCOUNT.set(Some(account));
     admitted
+}
+
+/// Whether the machine refused memory to SQLite on this thread since this was last asked. SQLite says
+/// `SQLITE_NOMEM` also of what grew beyond a fixed bound of its own (a program's instructions, two
+/// gigabytes for one buffer), which is the statement's doing and the same on every replica.
+pub(in crate::sql) fn take_failed_allocation() -> bool {
+    FAILED.take()
+}
+
+fn failed() {
+    FAILED.set(true);
 }
 
 /// Counts `more` bytes of an allocation that is `size` long now, if they are within the bounds.
@@ -240,6 +252,7 @@ unsafe extern "C" fn malloc(bytes: c_int) -> *mut c_void {
     let at = unsafe { (own.malloc)(bytes) };
     if at.is_null() {
         admit(new, 0);
+        failed();
     }
     at
 }
@@ -274,6 +287,7 @@ unsafe extern "C" fn realloc(at: *mut c_void, bytes: c_int) -> *mut c_void {
     let grown = unsafe { (own.realloc)(at, bytes) };
     if grown.is_null() {
         admit(new, old);
+        failed();
     }
     grown
 }

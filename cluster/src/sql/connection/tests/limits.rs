@@ -93,6 +93,175 @@ fn values_arguments_and_depths_are_bounded() {
     }
 }
 
+/// The exact number of references that is allowed does not depend on what the connection compiled before.
+#[test]
+fn references_are_bounded_alike() {
+    let place = Place::new();
+    let conn = place.writer();
+    entry(&conn, 1, "CREATE TABLE t (a, b)").unwrap();
+    entry(&conn, 2, "CREATE VIEW v AS SELECT a + b AS s, a, b FROM t").unwrap();
+    entry(&conn, 3, "CREATE TABLE log (n)").unwrap();
+    let count = |columns: usize| {
+        let columns = vec!["a"; columns].join(",");
+        format!("SELECT count(*) FROM v WHERE s IN ({columns})")
+    };
+    let (mut enough, mut too_many) = (1, 60_000);
+    while too_many - enough > 1 {
+        let middle = usize::midpoint(enough, too_many);
+        match entry(&conn, 4, &count(middle)) {
+            Ok(_) => enough = middle,
+            Err(Failure::Statement(error)) => {
+                assert!(error.message.contains("50000 columns"), "{error}");
+                too_many = middle;
+            }
+            Err(Failure::Fault(fault)) => panic!("{fault}"),
+        }
+    }
+    let fresh = place.writer();
+    entry(&fresh, 5, &count(enough)).unwrap();
+    let fresh = place.writer();
+    refused(entry(&fresh, 5, &count(too_many)));
+    refused(read(&place.reader(), &count(too_many)));
+    // Those of triggers count for the statement that sets them off.
+    let body = format!("SELECT new.n IN ({})", vec!["new.n"; 30_000].join(","));
+    for trigger in ["one", "two"] {
+        let sql = format!("CREATE TRIGGER {trigger} AFTER INSERT ON log BEGIN {body}; END");
+        entry(&conn, 6, &sql).unwrap();
+    }
+    let error = refused(entry(&conn, 7, "INSERT INTO log VALUES (1)"));
+    assert!(error.message.contains("50000 columns"), "{error}");
+    entry(&conn, 8, "DROP TRIGGER two").unwrap();
+    entry(&conn, 9, "INSERT INTO log VALUES (1)").unwrap();
+}
+
+/// Each of these made SQLite compile for minutes, or take all memory, from a few hundred bytes.
+#[test]
+fn what_doubles_while_it_is_compiled_is_refused() {
+    let place = Place::new();
+    let conn = place.writer();
+    let begin = Instant::now();
+    let wide = vec!["1"; 900].join("+");
+    let wide = vec![wide.as_str(); 100].join(",");
+    entry(&conn, 1, &format!("CREATE VIEW v0 AS SELECT {wide}")).unwrap();
+    let mut made = 0;
+    let error = loop {
+        let sql = format!(
+            "CREATE VIEW v{} AS SELECT * FROM v{made} UNION ALL SELECT * FROM v{made}",
+            made + 1
+        );
+        match entry(&conn, 2, &sql) {
+            Ok(_) => made += 1,
+            outcome => break refused(outcome),
+        }
+    };
+    assert_eq!(error.code, SqlCode::PayloadTooLarge, "{error}");
+    assert!((1..10).contains(&made), "{made} views");
+    let union = vec![format!("SELECT * FROM v{made}"); 40].join(" UNION ALL ");
+    for outcome in [
+        entry(&conn, 3, &union),
+        read(&place.reader(), &union),
+        entry(
+            &conn,
+            4,
+            &format!("CREATE TRIGGER x INSTEAD OF INSERT ON v0 BEGIN {union}; END"),
+        ),
+    ] {
+        assert_eq!(code(outcome), SqlCode::PayloadTooLarge);
+    }
+    // A view that is named before it is there, and then becomes long.
+    entry(
+        &conn,
+        5,
+        "CREATE VIEW late AS SELECT * FROM later UNION ALL SELECT * FROM later",
+    )
+    .unwrap();
+    entry(&conn, 6, "CREATE VIEW later AS SELECT 1").unwrap();
+    entry(&conn, 7, "SELECT * FROM late").unwrap();
+    let columns: Vec<String> = (0..40)
+        .map(|n| match n {
+            0 => "g0 AS (a + a)".to_owned(),
+            n => format!("g{n} AS (g{} + g{})", n - 1, n - 1),
+        })
+        .collect();
+    let table = format!("CREATE TABLE g (a, {})", columns.join(", "));
+    assert_eq!(code(entry(&conn, 8, &table)), SqlCode::PayloadTooLarge);
+    entry(&conn, 9, "CREATE TABLE g (a, g0 AS (a + a))").unwrap();
+    let mut last = 0;
+    let outcome = (1..40).find_map(|n| {
+        let sql = format!("ALTER TABLE g ADD COLUMN g{n} AS (g{} + g{})", n - 1, n - 1);
+        let outcome = entry(&conn, 11, &sql);
+        last = n - 1;
+        outcome.err()
+    });
+    assert!((8..20).contains(&last), "{last} columns");
+    let error = refused(outcome.map_or(Ok(()), Err));
+    assert_eq!(error.code, SqlCode::PayloadTooLarge, "{error}");
+    entry(&conn, 12, "SELECT * FROM g").unwrap();
+    // One is within the bound of a table, many are not within that of a program.
+    let sum = format!("g{last} + g{last} + g{last}");
+    let many = format!("SELECT {} FROM g", vec![sum; 300].join(","));
+    for outcome in [entry(&conn, 12, &many), read(&place.reader(), &many)] {
+        assert_eq!(code(outcome), SqlCode::PayloadTooLarge);
+    }
+    let check = conn
+        .sql()
+        .query_row("PRAGMA quick_check", [], |row| row.get::<_, String>(0));
+    assert_eq!(check.unwrap(), "ok");
+    entry(&conn, 12, "INSERT INTO g (a) VALUES (1)").unwrap();
+    assert!(
+        begin.elapsed() < Duration::from_secs(120),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
+#[test]
+fn what_outgrows_sqlite_is_the_statements_failure() {
+    let place = Place::new();
+    let conn = place.writer();
+    entry(&conn, 1, "CREATE TABLE t (a)").unwrap();
+    let error = refused(entry(&conn, 2, "SELECT 'a' LIKE hex(zeroblob(129))"));
+    assert!(error.message.contains("256 bytes"), "{error}");
+    entry(&conn, 2, "SELECT 'a' LIKE hex(zeroblob(128))").unwrap();
+    let deep = "SELECT json_pretty(replace(hex(zeroblob(490)), '0', '[') || replace(hex(zeroblob(400000)), '00', '1,') || '1' || replace(hex(zeroblob(490)), '0', ']'))";
+    assert_eq!(code(entry(&conn, 3, deep)), SqlCode::PayloadTooLarge);
+    entry(&conn, 4, "INSERT INTO t VALUES (1)").unwrap();
+}
+
+/// A step may read all of a value again: what a statement holds makes its steps dearer.
+#[test]
+fn steps_cost_more_beside_a_large_argument_or_literal() {
+    let place = Place::new();
+    let conn = place.writer();
+    let compare = |rows: usize, value: &str| {
+        format!(
+            "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT {rows})
+             SELECT count(*) FROM c WHERE iif(x % 2, {value}, {value}) = {value}"
+        )
+    };
+    let run = |conn: &Connection, sql: &str, args: &[orama_proto::sql::SqlValue]| {
+        conn.begin_entry(&stamp(1), &LIMITS).unwrap();
+        let outcome = conn.prepare(sql).and_then(|mut statement| {
+            crate::sql::rows::bind(conn, &mut statement, args)?;
+            let run = || statement.raw_query().next().map(drop);
+            conn.run_tenant(run).map_err(|error| conn.failure(error))
+        });
+        conn.end_entry();
+        outcome
+    };
+    let text = |bytes: usize| [orama_proto::sql::SqlValue::Text("a".repeat(bytes))];
+    run(&conn, &compare(100_000, "?1"), &text(2000)).unwrap();
+    run(&conn, &compare(1000, "?1"), &text(900_000)).unwrap();
+    for conn in [&conn, &place.writer()] {
+        let outcome = run(conn, &compare(100_000, "?1"), &text(900_000));
+        assert_eq!(code(outcome), SqlCode::DeadlineExceeded);
+        let literal = format!("'{}'", "a".repeat(80_000));
+        let outcome = run(conn, &compare(400_000, &literal), &[]);
+        assert_eq!(code(outcome), SqlCode::DeadlineExceeded);
+        run(conn, &compare(100_000, "?1"), &text(2000)).unwrap();
+    }
+}
+
 /// A function that is given so many megabytes.
 fn wide(columns: usize) -> String {
     let values: Vec<String> = (0..columns)

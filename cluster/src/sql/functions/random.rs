@@ -12,13 +12,13 @@ use rusqlite::{Connection, Error, ffi};
 /// xoshiro256** (Blackman, Vigna), its state filled by splitmix64. Written out here because its numbers
 /// are part of what replicas agree on: no library may change them.
 #[derive(Debug, Default)]
-pub(super) struct Generator {
+pub(in super::super) struct Generator {
     state: [u64; 4],
 }
 
 impl Generator {
     /// Begins again where `seed` says.
-    pub(super) fn seed(&mut self, seed: [u8; 16]) {
+    pub(in super::super) fn seed(&mut self, seed: [u8; 16]) {
         let seed = u128::from_le_bytes(seed);
         // The first number depends on the second word alone: that one has to know all of the seed.
         let mut low = seed as u64;
@@ -35,7 +35,7 @@ impl Generator {
         }
     }
     /// For reads: nobody has to agree.
-    pub(super) fn seed_from_entropy(&mut self) {
+    pub(in super::super) fn seed_from_entropy(&mut self) {
         self.seed(entropy().to_le_bytes());
     }
     pub(super) fn next(&mut self) -> u64 {
@@ -67,7 +67,7 @@ fn splitmix(state: &mut u64) -> u64 {
 }
 
 /// Numbers that nobody can foresee; the clock when the system has none.
-pub(super) fn entropy() -> u128 {
+pub(in super::super) fn entropy() -> u128 {
     let mut bytes = [0; 16];
     if getrandom::fill(&mut bytes).is_err() {
         let now = orama_proto::Timestamp::now();
@@ -76,7 +76,7 @@ pub(super) fn entropy() -> u128 {
     u128::from_le_bytes(bytes)
 }
 
-/// Puts our functions in the place of SQLite's.
+/// Puts both in the place of SQLite's.
 pub(super) fn install(
     sqlite: &Connection,
     generator: &Arc<Mutex<Generator>>,
