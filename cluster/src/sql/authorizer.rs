@@ -266,16 +266,17 @@ fn writable(table: &str, word: Word) -> Result<bool, String> {
 }
 
 /// They show the schema: the same on every replica.
-const SCHEMA_PRAGMAS: [&str; 8] = [
+const SCHEMA_PRAGMAS: [&str; 6] = [
     "foreign_key_check",
     "foreign_key_list",
     "index_info",
     "index_list",
     "index_xinfo",
-    "table_info",
     "table_list",
-    "table_xinfo",
 ];
+/// They show columns, of views too: of more than five equal ones SQLite draws the names of the others
+/// at random, on each replica others. In reads only.
+const COLUMN_PRAGMAS: [&str; 2] = ["table_info", "table_xinfo"];
 /// Numbers in the file's header that are the tenant's own.
 const NUMBER_PRAGMAS: [&str; 2] = ["application_id", "user_version"];
 /// They show the file or the library: in reads only, and only without a value.
@@ -293,7 +294,13 @@ const READ_PRAGMAS: [&str; 9] = [
 
 fn pragma(name: &str, value: Option<&str>, mode: Mode) -> Result<bool, String> {
     let among = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    if among(&COLUMN_PRAGMAS) && mode == Mode::Write {
+        return Err(format!(
+            "PRAGMA {name} is not allowed in a write: its answer can differ between nodes, ask it with a query"
+        ));
+    }
     if among(&SCHEMA_PRAGMAS)
+        || among(&COLUMN_PRAGMAS)
         || (among(&NUMBER_PRAGMAS) && (value.is_none() || mode == Mode::Write))
         || (among(&READ_PRAGMAS) && value.is_none() && mode == Mode::Read)
     {

@@ -7,9 +7,9 @@
 //!
 //! For writes the bound has to be the same on every replica. So only large allocations inside of
 //! `sqlite3_step` count: none of them depends on what a connection has in its caches. A page cache's
-//! hash table would get there with 8,192 pages (`cache_size` spills from 512 on), the first bulk of
-//! pages of a cache that counts is that of a statement's own temporary table, and the schema is
-//! loaded by statements of ours before any of the tenant's.
+//! hash table would get there with 16,384 pages (`cache_size` spills from 512 on), a cache's first
+//! bulk of pages has 90 KiB (that of the temporary database is taken when a connection first needs it),
+//! and the schema is loaded by statements of ours before any of the tenant's.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -21,7 +21,7 @@ use rusqlite::ffi;
 use super::super::meter;
 
 /// Bytes from which an allocation counts.
-pub(in crate::sql) const LARGE: u64 = 64 << 10;
+pub(in crate::sql) const LARGE: u64 = 128 << 10;
 /// Bytes that all queries of the process that run at a time may hold in large values and scratch files.
 pub(in crate::sql) const READS_MAX: u64 = 1 << 30;
 
