@@ -115,10 +115,10 @@ impl Group {
         }
         let mut command = command.to_vec();
         // Right before it is appended, and always: who leads may have changed just now.
-        if let Some(keeping) = &self.inner.keeping {
-            if let Err(why) = keeping.keeper.stamp(&mut command) {
-                return Tried::Done(Err(ProposeFault::Refused(why)));
-            }
+        if let Some(keeping) = &self.inner.keeping
+            && let Err(why) = keeping.keeper.stamp(&mut command)
+        {
+            return Tried::Done(Err(ProposeFault::Refused(why)));
         }
         let write = self.inner.raft.client_write(Command(command));
         let error = match tokio::time::timeout(COMMIT_WAIT, write).await {

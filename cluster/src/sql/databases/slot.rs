@@ -184,9 +184,9 @@ impl Info {
     }
     /// The boundary at which it is compared, and its hash there.
     pub(super) fn passed(&self) -> Option<Mark> {
-        let back = self.boundaries.iter().rev();
-        let passed = back.take(BOUNDARY_BACK + 1).last().copied();
-        passed.map(|(applied, hash)| Mark { applied, hash })
+        let at = self.boundaries.len().saturating_sub(BOUNDARY_BACK + 1);
+        let (applied, hash) = self.boundaries.get(at).copied()?;
+        Some(Mark { applied, hash })
     }
 
     /// What it adds to the group's totals.
