@@ -18,7 +18,7 @@ use orama_proto::gather::{GATHER_MAX_BYTES, GATHER_VERSION, GatherReply, GatherR
 use orama_proto::invocation::{InvocationRecord, RECORD_VERSION};
 use orama_proto::limits::{LOGS_MAX, MIB};
 use orama_proto::{NodeId, record};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Journal;
 use super::handle::weight;
@@ -31,8 +31,10 @@ pub(crate) const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 const FLUSH_FOR_PEER: Duration = Duration::from_millis(1_200);
 /// Queries that gather at once; the others wait. Bounds memory: a query holds an answer of each member.
 const GATHERS_AT_ONCE: usize = 4;
-/// Peers' questions answered at once; the others wait until they give up.
+/// Peers' questions answered at once; the others wait until whoever asked has given up.
 const ANSWERS_AT_ONCE: usize = 4;
+/// A query waits so long for its turn to gather; then it answers this node's records alone.
+const TURN_WITHIN: Duration = Duration::from_secs(5);
 /// Records of a gathered answer, roughly in bytes; the oldest beyond are left out.
 const MERGED_MAX_BYTES: usize = 16 * MIB;
 
@@ -84,7 +86,12 @@ impl Gather {
         let Some(mesh) = cluster.mesh().filter(|_| !others.is_empty()) else {
             return Ok((self.here(query, FLUSH_WITHIN).await?, Vec::new()));
         };
-        let _place = self.asking.acquire().await;
+        let Some(_place) = turn(&self.asking, Instant::now() + TURN_WITHIN).await else {
+            // What is here is better than nothing; the others count as silent.
+            let mut silent: Vec<String> = others.into_iter().map(|m| m.name).collect();
+            silent.sort();
+            return Ok((self.here(query, FLUSH_WITHIN).await?, silent));
+        };
         let request = GatherRequest {
             namespace: query.namespace.clone(),
             function: query.function.clone(),
@@ -127,7 +134,9 @@ impl Gather {
 
     async fn answer(&self, incoming: Incoming) -> Result<Bytes, Declined> {
         let declined = |error: &dyn std::fmt::Display| Declined(error.to_string());
-        let _place = self.answering.acquire().await;
+        let _place = turn(&self.answering, incoming.deadline)
+            .await
+            .ok_or_else(|| Declined("too many questions are answered at once".into()))?;
         let request: GatherRequest =
             record::decode(GATHER_VERSION, &incoming.body).map_err(|e| declined(&e))?;
         let query = JournalQuery {
@@ -146,6 +155,12 @@ impl Gather {
         let bytes = record::encode(GATHER_VERSION, &reply).map_err(|e| declined(&e))?;
         Ok(bytes.into())
     }
+}
+
+/// A place, when there is one before the deadline.
+async fn turn(places: &Semaphore, deadline: Instant) -> Option<SemaphorePermit<'_>> {
+    let place = tokio::time::timeout_at(deadline.into(), places.acquire());
+    place.await.ok()?.ok()
 }
 
 /// Holds the journal weakly: the mesh must not keep its file open.

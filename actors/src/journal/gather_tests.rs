@@ -52,6 +52,17 @@ fn ids(records: &[InvocationRecord]) -> Vec<&str> {
     records.iter().map(|r| r.id.as_str()).collect()
 }
 
+#[tokio::test]
+async fn nobody_waits_for_a_turn_beyond_its_deadline() {
+    let places = Semaphore::new(1);
+    let soon = || Instant::now() + Duration::from_millis(10);
+    let first = turn(&places, soon()).await;
+    assert!(first.is_some());
+    assert!(turn(&places, soon()).await.is_none());
+    drop(first);
+    assert!(turn(&places, soon()).await.is_some());
+}
+
 #[test]
 fn the_newest_of_all_come_first_and_each_once() {
     let answers = || {

@@ -78,6 +78,9 @@ pub(crate) enum ProposeFault {
     Unknown(String),
     #[error("{0} bytes are more than an entry may have")]
     TooLarge(usize),
+    /// The leader's keeper does not let it into the log; nothing was appended.
+    #[error("the leader refuses it: {0}")]
+    Refused(String),
 }
 
 impl ProposeFault {
@@ -88,6 +91,7 @@ impl ProposeFault {
             Self::Stopped(_) => "stopped",
             Self::Unknown(_) => "unknown",
             Self::TooLarge(_) => "too_large",
+            Self::Refused(_) => "refused",
         }
     }
 }

@@ -94,8 +94,9 @@ pub(crate) trait Keeper: Send + Sync + 'static {
 
     /// Called on the leader right before a command is appended: it adds what only a leader may
     /// decide. The command may be anybody's bytes. Called again, on the bytes as they were
-    /// proposed, when the command is tried again. Does not wait.
-    fn stamp(&self, command: &mut Vec<u8>);
+    /// proposed, when the command is tried again. Does not wait. An error, which says why: it must
+    /// not get into the log, where it could not be taken out again.
+    fn stamp(&self, command: &mut Vec<u8>) -> Result<(), String>;
 
     /// Closes the files; what was held back is written. Also called when opening failed.
     fn close(&self);

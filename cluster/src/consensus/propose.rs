@@ -115,8 +115,10 @@ impl Group {
         }
         let mut command = command.to_vec();
         // Right before it is appended, and always: who leads may have changed just now.
-        if let Some(keeping) = &self.inner.keeping {
-            keeping.keeper.stamp(&mut command);
+        if let Some(keeping) = &self.inner.keeping
+            && let Err(why) = keeping.keeper.stamp(&mut command)
+        {
+            return Tried::Done(Err(ProposeFault::Refused(why)));
         }
         let write = self.inner.raft.client_write(Command(command));
         let error = match tokio::time::timeout(COMMIT_WAIT, write).await {
@@ -176,6 +178,7 @@ impl Group {
             // A leader that stopped took nothing; the others elect another one.
             Ok(GroupAnswer::NotLeader | GroupAnswer::Stopped(_)) => Tried::Elsewhere(None),
             Ok(GroupAnswer::Full) => Tried::Done(Err(ProposeFault::Full)),
+            Ok(GroupAnswer::Refused(why)) => Tried::Done(Err(ProposeFault::Refused(why))),
             Ok(GroupAnswer::TooLarge(bytes)) => Tried::Done(Err(ProposeFault::TooLarge(
                 usize::try_from(bytes).unwrap_or(usize::MAX),
             ))),
@@ -247,6 +250,7 @@ impl Group {
                 ProposeFault::Stopped(why) => GroupAnswer::Unknown(why),
                 ProposeFault::Unknown(why) => GroupAnswer::Unknown(why),
                 ProposeFault::TooLarge(bytes) => GroupAnswer::TooLarge(bytes as u64),
+                ProposeFault::Refused(why) => GroupAnswer::Refused(why),
             },
         }
     }

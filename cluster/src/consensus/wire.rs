@@ -148,6 +148,8 @@ pub(super) enum GroupAnswer {
     TooLarge(u64),
     /// It may have been committed.
     Unknown(String),
+    /// The leader does not let it into the log. Nothing was done.
+    Refused(String),
 }
 
 fn bytes(value: &impl Serialize) -> Result<Bytes, Declined> {

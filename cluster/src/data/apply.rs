@@ -10,6 +10,7 @@ use std::io;
 use orama_proto::sql::{DatabaseId, SqlTransaction, Stamp};
 
 use super::command::{Command, Reply};
+use super::dropped::{self, Dropped};
 use super::{Expect, KEY_MAX_BYTES, REGISTERS_MAX, VALUE_MAX_BYTES};
 use crate::consensus::KeptEntry;
 use crate::sql::{Databases, EngineFault, Fenced, Item};
@@ -35,6 +36,7 @@ struct Waiting {
 /// the file is sound again, with everything before the given index in it.
 pub(super) struct Batch<'a, M> {
     databases: &'a Databases,
+    dropped: &'a mut Dropped,
     mend: M,
     replies: Vec<Reply>,
     waiting: BTreeMap<DatabaseId, Vec<Waiting>>,
@@ -50,9 +52,10 @@ struct Registers {
 }
 
 impl<'a, M: FnMut(&Fenced, u64) -> bool> Batch<'a, M> {
-    pub(super) fn new(databases: &'a Databases, mend: M) -> Self {
+    pub(super) fn new(databases: &'a Databases, dropped: &'a mut Dropped, mend: M) -> Self {
         Self {
             databases,
+            dropped,
             mend,
             replies: Vec::new(),
             waiting: BTreeMap::new(),
@@ -75,6 +78,14 @@ impl<'a, M: FnMut(&Fenced, u64) -> bool> Batch<'a, M> {
             })?;
             match command {
                 Command::Transaction(transaction) => {
+                    if let Some(by) = self.dropped.by(&transaction.database) {
+                        // Replayed: what it did went with the drop.
+                        self.replies[place] = match index > by {
+                            true => Reply::Outcome(dropped::outcome()),
+                            false => Reply::NotKnown,
+                        };
+                        continue;
+                    }
                     let id = transaction.database.clone();
                     self.waiting.entry(id).or_default().push(Waiting {
                         place,
@@ -88,6 +99,10 @@ impl<'a, M: FnMut(&Fenced, u64) -> bool> Batch<'a, M> {
                         self.apply(&id, &waiting)?;
                     }
                     self.databases.remove(&id, index).map_err(fault)?;
+                    if index > known {
+                        self.dropped.note(index, id);
+                        self.registers.index = index;
+                    }
                 }
                 // Told from their mark, as databases tell themselves.
                 Command::Register { .. } if index <= known => {}
@@ -101,7 +116,10 @@ impl<'a, M: FnMut(&Fenced, u64) -> bool> Batch<'a, M> {
         for (id, waiting) in std::mem::take(&mut self.waiting) {
             self.apply(&id, &waiting)?;
         }
-        let Registers { changes, index, .. } = self.registers;
+        let Registers {
+            mut changes, index, ..
+        } = self.registers;
+        changes.extend(self.dropped.changed());
         if !changes.is_empty() {
             let changes: Vec<_> = changes.into_iter().collect();
             self.databases
@@ -160,7 +178,8 @@ impl Registers {
         value: String,
         expect: &Expect,
     ) -> Reply {
-        if key.len() > KEY_MAX_BYTES || value.len() > VALUE_MAX_BYTES {
+        let ours = key.starts_with(dropped::OURS);
+        if ours || key.len() > KEY_MAX_BYTES || value.len() > VALUE_MAX_BYTES {
             return Reply::TooLong;
         }
         let present = match self.changes.get(&key) {

@@ -1,10 +1,12 @@
 //! Replicas compare the hashes of their databases: statements are replicated, not pages,
 //! so that a replica that computes something else must be found out.
 //!
-//! Each replica asks the others about what changed since it last asked, at its own index.
-//! What a majority has is right; where there is none, what the leader has.
+//! Each replica asks the others about what changed since it last asked: at its own index, and of
+//! databases that are written all the time also at a boundary of the log, where all have been.
+//! What a majority has is right; where there is none, what the leader has. One that seems wrong
+//! is asked about once more at the same entry before it is fenced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -12,8 +14,8 @@ use orama_proto::sql::DatabaseId;
 use orama_proto::{GroupId, NodeId};
 
 use super::wire::{self, Ask, COMPARED_MAX, Told};
-use super::{DataGroups, Inner};
-use crate::sql::Mark;
+use super::{DataGroups, Inner, Replica};
+use crate::sql::{DatabaseInfo, Mark};
 
 /// A replica has so long to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -52,8 +54,52 @@ pub(super) fn judge(mine: u128, others: &[Option<u128>], leader: Option<u128>) -
     }
 }
 
-/// Marks that were found right, so that only what changes is asked about.
-type Found = BTreeMap<GroupId, BTreeMap<DatabaseId, Mark>>;
+/// Marks that were found right, the present one and the one at a boundary, so that only what
+/// changes is asked about.
+#[derive(Debug, Default, Clone, Copy)]
+struct Right {
+    mark: Mark,
+    passed: Mark,
+}
+
+type RightOnes = BTreeMap<DatabaseId, Right>;
+type Found = BTreeMap<GroupId, RightOnes>;
+
+/// One question: a database and what this replica has of it at one entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Point {
+    id: DatabaseId,
+    mark: Mark,
+    /// Whether it is a boundary, and not where the database is.
+    passed: bool,
+}
+
+/// What of these is to be asked about; databases that are gone are forgotten.
+fn to_ask(listed: Vec<DatabaseInfo>, found: &mut RightOnes) -> Vec<Point> {
+    let sound: Vec<DatabaseInfo> = listed.into_iter().filter(|d| d.fenced.is_none()).collect();
+    let there: BTreeSet<&DatabaseId> = sound.iter().map(|d| &d.id).collect();
+    found.retain(|id, _| there.contains(id));
+    let mut points = Vec::new();
+    for database in sound {
+        let right = found.get(&database.id).copied().unwrap_or_default();
+        if right.mark == database.mark {
+            continue;
+        }
+        if let Some(passed) = database.passed.filter(|p| *p != right.passed) {
+            points.push(Point {
+                id: database.id.clone(),
+                mark: passed,
+                passed: true,
+            });
+        }
+        points.push(Point {
+            id: database.id,
+            mark: database.mark,
+            passed: false,
+        });
+    }
+    points
+}
 
 /// Runs as long as the node.
 pub(super) async fn run(inner: Weak<Inner>, every: Duration) {
@@ -71,7 +117,7 @@ pub(super) async fn run(inner: Weak<Inner>, every: Duration) {
 }
 
 impl DataGroups {
-    async fn compare(&self, group: GroupId, found: &mut BTreeMap<DatabaseId, Mark>) {
+    async fn compare(&self, group: GroupId, found: &mut RightOnes) {
         let Some(replica) = self.replica(group) else {
             return;
         };
@@ -81,50 +127,86 @@ impl DataGroups {
         let Ok(listed) = tokio::task::spawn_blocking(move || databases.list()).await else {
             return;
         };
-        let sound = listed.into_iter().filter(|d| d.fenced.is_none());
-        let marks: BTreeMap<DatabaseId, Mark> = sound.map(|d| (d.id, d.mark)).collect();
-        found.retain(|id, _| marks.contains_key(id));
-        let changed = marks
-            .into_iter()
-            .filter(|(id, mark)| found.get(id) != Some(mark));
-        let mut changed: Vec<(DatabaseId, Mark)> = changed.collect();
-        if changed.len() > COMPARED_MAX {
+        let mut points = to_ask(listed, found);
+        if points.len() > COMPARED_MAX {
             // Another part each time, so that some that stay open do not keep the rest waiting.
             let turn = self
                 .0
                 .turn
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let at = turn.wrapping_mul(COMPARED_MAX / 2) % changed.len();
-            changed.rotate_left(at);
-            changed.truncate(COMPARED_MAX);
+            let at = turn.wrapping_mul(COMPARED_MAX / 2) % points.len();
+            points.rotate_left(at);
+            points.truncate(COMPARED_MAX);
         }
-        if changed.is_empty() {
-            return;
+        let mut wrong = Vec::new();
+        for (point, verdict) in self.judge_all(group, &replica, points).await {
+            match verdict {
+                Verdict::Right => {
+                    let right = found.entry(point.id).or_default();
+                    match point.passed {
+                        true => right.passed = point.mark,
+                        false => right.mark = point.mark,
+                    }
+                }
+                Verdict::Open => {}
+                Verdict::Wrong => wrong.push(point),
+            }
         }
-        let of = changed.iter().map(|(id, mark)| (id.clone(), mark.applied));
+        // Of the same entry: what one of them says while it is being replaced is not the truth.
+        for (point, verdict) in self.judge_all(group, &replica, wrong).await {
+            if verdict == Verdict::Wrong {
+                self.fence_differing(group, &replica, point).await;
+            }
+        }
+    }
+
+    /// Judges what this replica has by what the others have at the same entries.
+    async fn judge_all(
+        &self,
+        group: GroupId,
+        replica: &Replica,
+        points: Vec<Point>,
+    ) -> Vec<(Point, Verdict)> {
+        if points.is_empty() {
+            return Vec::new();
+        }
+        let of = points.iter().map(|p| (p.id.clone(), p.mark.applied));
         let answers = self.hashes_of_others(group, of.collect()).await;
         let leader = replica.group.view().leader;
-        for (n, (id, mark)) in changed.into_iter().enumerate() {
+        let judged = points.into_iter().enumerate().map(|(n, point)| {
             let hash = |hashes: &Vec<Option<u128>>| hashes.get(n).copied().flatten();
             let others: Vec<Option<u128>> = answers.iter().map(|(_, h)| hash(h)).collect();
             let leaders = answers.iter().find(|(node, _)| Some(*node) == leader);
-            match judge(mark.hash, &others, leaders.and_then(|(_, h)| hash(h))) {
-                Verdict::Right => {
-                    found.insert(id, mark);
-                }
-                Verdict::Open => {}
-                Verdict::Wrong => {
-                    self.0.metrics.divergences.inc();
-                    let applied = mark.applied;
-                    tracing::error!(%group, database = %id, applied, "this replica's database differs from the others'; it is rebuilt");
-                    let keeper = Arc::clone(&replica.keeper);
-                    let why = format!("it differs from the other replicas' after entry {applied}");
-                    let fenced = tokio::task::spawn_blocking(move || keeper.fence(&id, &why));
-                    if let Ok(Err(error)) = fenced.await {
-                        tracing::error!(%group, %error, "a database that differs cannot be fenced");
-                    }
-                }
+            let leaders = leaders.and_then(|(_, h)| hash(h));
+            let verdict = judge(point.mark.hash, &others, leaders);
+            (point, verdict)
+        });
+        judged.collect()
+    }
+
+    async fn fence_differing(&self, group: GroupId, replica: &Replica, point: Point) {
+        let Point { id, mark, .. } = point;
+        let (keeper, applied) = (Arc::clone(&replica.keeper), mark.applied);
+        let database = id.clone();
+        let fenced = tokio::task::spawn_blocking(move || {
+            // It may have been replaced meanwhile.
+            let here = keeper.databases().and_then(|d| d.hash_at(&id, applied));
+            if here != Some(mark.hash) {
+                return Ok(false);
             }
+            let why = format!("it differs from the other replicas' after entry {applied}");
+            keeper.fence(&id, &why).map(|()| true)
+        });
+        match fenced.await {
+            Ok(Ok(true)) => {
+                self.0.metrics.divergences.inc();
+                tracing::error!(%group, %database, applied, "this replica's database differs from the others'; it is rebuilt");
+            }
+            Ok(Err(error)) => {
+                self.0.metrics.divergences.inc();
+                tracing::error!(%group, %database, applied, %error, "this replica's database differs from the others', and cannot be fenced");
+            }
+            Ok(Ok(false)) | Err(_) => {}
         }
     }
 
@@ -177,6 +259,48 @@ impl DataGroups {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use orama_proto::{Namespace, Timestamp};
+
+    #[test]
+    fn what_never_rests_is_asked_about_at_its_boundaries() {
+        let mark = |applied| Mark {
+            applied,
+            hash: u128::from(applied),
+        };
+        let info = |applied, passed: u64| DatabaseInfo {
+            id: DatabaseId {
+                namespace: Namespace::parse("acme").unwrap(),
+                born: Timestamp(1),
+            },
+            mark: mark(applied),
+            passed: (passed > 0).then(|| mark(passed)),
+            bytes: 0,
+            fenced: None,
+        };
+        let at = |points: &[Point]| points.iter().map(|p| p.mark.applied).collect::<Vec<_>>();
+        let mut found = RightOnes::new();
+        assert_eq!(at(&to_ask(vec![info(7, 0)], &mut found)), [7]);
+        assert_eq!(
+            at(&to_ask(vec![info(5000, 2048)], &mut found)),
+            [2048, 5000]
+        );
+        let right = Right {
+            mark: mark(5000),
+            passed: mark(2048),
+        };
+        found.insert(info(1, 0).id, right);
+        assert!(to_ask(vec![info(5000, 2048)], &mut found).is_empty());
+        assert_eq!(at(&to_ask(vec![info(5001, 2048)], &mut found)), [5001]);
+        assert_eq!(
+            at(&to_ask(vec![info(9000, 7168)], &mut found)),
+            [7168, 9000]
+        );
+        let fenced = DatabaseInfo {
+            fenced: Some("why".into()),
+            ..info(9000, 7168)
+        };
+        assert!(to_ask(vec![fenced], &mut found).is_empty() && found.is_empty());
+    }
 
     #[test]
     fn a_majority_counts_and_the_leader_where_there_is_none() {

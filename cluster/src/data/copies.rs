@@ -20,22 +20,29 @@ use super::{DataError, DataGroups, Replica, share_of};
 use crate::disk;
 use crate::sql::Backup;
 
-/// Copies on a node at once, those that are being fetched included.
-pub(super) const COPIES_AT_ONCE: usize = 4;
+/// Copies for clients on a node at once, those that are being read included.
+pub(super) const CLIENT_COPIES: usize = 4;
+/// Copies for other replicas on a node at once, those that are being fetched included: of their
+/// own, so that no client keeps a replica from being rebuilt.
+pub(super) const REPLICA_COPIES: usize = 4;
+/// A copy is handed out in pieces of at most so many bytes, so that a slow receiver asks often
+/// enough: one that takes none for [`super::parcels::KEPT_FOR`] is given up.
+const HANDED_BYTES: usize = 64 << 10;
 /// A piece has so long to arrive.
 const PIECE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Makes copies.
 pub(super) struct Copies {
     dir: PathBuf,
-    room: Arc<Semaphore>,
+    for_clients: Arc<Semaphore>,
+    for_replicas: Arc<Semaphore>,
     next: AtomicU64,
 }
 
 /// A file that goes when it is dropped.
 pub(super) struct TempCopy {
     path: PathBuf,
-    _room: Option<OwnedSemaphorePermit>,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl TempCopy {
@@ -46,10 +53,21 @@ impl TempCopy {
 
 impl Drop for TempCopy {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %self.path.display(), %error, "a copy was not deleted");
+        let (path, room) = (std::mem::take(&mut self.path), self.room.take());
+        let delete = move || {
+            if let Err(error) = std::fs::remove_file(&path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(path = %path.display(), %error, "a copy was not deleted");
+            }
+            // Its place is free when its bytes are.
+            drop(room);
+        };
+        // A large file takes a while to delete: not on a thread that others wait for. Should the
+        // runtime end before, the next start deletes it.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(delete)),
+            Err(_) => delete(),
         }
     }
 }
@@ -66,7 +84,8 @@ impl Copies {
     pub(super) fn new(groups: &Path) -> Self {
         Self {
             dir: groups.join("copies"),
-            room: Arc::new(Semaphore::new(COPIES_AT_ONCE)),
+            for_clients: Arc::new(Semaphore::new(CLIENT_COPIES)),
+            for_replicas: Arc::new(Semaphore::new(REPLICA_COPIES)),
             next: AtomicU64::new(0),
         }
     }
@@ -85,8 +104,21 @@ impl Copies {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         Ok(TempCopy {
             path: self.dir.join(format!("{number}.db")),
-            _room: room,
+            room,
         })
+    }
+
+    fn room(&self, copy_for: CopyFor) -> Arc<Semaphore> {
+        Arc::clone(match copy_for {
+            CopyFor::Client => &self.for_clients,
+            CopyFor::Replica(_) => &self.for_replicas,
+        })
+    }
+
+    /// How many copies clients may have made at present.
+    #[cfg(test)]
+    pub(super) fn free_for_clients(&self) -> usize {
+        self.for_clients.available_permits()
     }
 
     pub(super) fn has_room(&self, bytes: u64) -> bool {
@@ -95,32 +127,52 @@ impl Copies {
     }
 }
 
-/// A copy of a database, to be read piece by piece.
+/// A copy of a database, to be read piece by piece. One of which nothing is taken for half a
+/// minute is lost.
 pub struct Export {
     /// Its length in bytes.
     pub bytes: u64,
     group: GroupId,
     offset: u64,
+    /// What came and was not handed out yet.
+    piece: Bytes,
     from: From,
 }
 
 enum From {
     /// There is nothing in it.
     Nothing,
-    Here(Arc<Source>),
-    There(There),
+    /// A parcel, on this node or another one.
+    Parcel(Parcel),
 }
 
-struct There {
+struct Parcel {
     groups: DataGroups,
     node: NodeId,
     token: u128,
 }
 
-impl Drop for There {
+impl Parcel {
+    /// Here, where its file is; it counts as asked for.
+    fn here(&self) -> io::Result<Option<Arc<Source>>> {
+        let here = self.groups.0.node;
+        if self.node != here {
+            return Ok(None);
+        }
+        let gone = || io::Error::other("nothing was taken of it for too long");
+        let source = self.groups.0.parcels.get(self.token, here);
+        source.ok_or_else(gone).map(Some)
+    }
+}
+
+impl Drop for Parcel {
     fn drop(&mut self) {
         // It would be thrown away after a while; this frees the place at once.
         let (groups, node, token) = (self.groups.clone(), self.node, self.token);
+        if node == groups.0.node {
+            groups.0.parcels.release(token, node);
+            return;
+        }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { groups.release(node, token).await });
         }
@@ -147,24 +199,27 @@ impl Export {
             tracing::info!(group = %self.group, why, "a copy of a database was lost");
             DataError::Unavailable(self.group)
         };
-        let offset = self.offset;
-        let piece = match &self.from {
-            From::Nothing => Bytes::new(),
-            From::Here(source) => {
-                let source = Arc::clone(source);
-                tokio::task::spawn_blocking(move || source.piece(offset))
-                    .await
-                    .unwrap_or_else(|e| Err(io::Error::other(e)))
-                    .map_err(|e| lost(e.to_string()))?
+        if let From::Parcel(parcel) = &self.from {
+            let here = parcel.here().map_err(|e| lost(e.to_string()))?;
+            if self.piece.is_empty() {
+                self.piece = match here {
+                    Some(source) => {
+                        let offset = self.offset;
+                        tokio::task::spawn_blocking(move || source.piece(offset))
+                            .await
+                            .unwrap_or_else(|e| Err(io::Error::other(e)))
+                            .map_err(|e| lost(e.to_string()))?
+                    }
+                    None => {
+                        let deadline = Instant::now() + PIECE_WITHIN;
+                        let (node, token) = (parcel.node, parcel.token);
+                        let piece = parcel.groups.piece(node, token, self.offset, deadline);
+                        piece.await.map_err(|e| lost(e.to_string()))?
+                    }
+                };
             }
-            From::There(there) => {
-                let deadline = Instant::now() + PIECE_WITHIN;
-                let piece = there
-                    .groups
-                    .piece(there.node, there.token, offset, deadline);
-                piece.await.map_err(|e| lost(e.to_string()))?
-            }
-        };
+        }
+        let piece = self.piece.split_to(self.piece.len().min(HANDED_BYTES));
         if piece.is_empty() {
             return Err(lost("it is shorter than it was".into()));
         }
@@ -190,8 +245,8 @@ impl DataGroups {
             Some(replica) => {
                 let try_until = share_of(deadline, self.tries());
                 let made = self.copy_here(group, &replica, database, CopyFor::Client, try_until);
-                match made.await {
-                    Ok(made) => return Ok(local(group, made)),
+                match made.await.and_then(|made| self.local(group, made)) {
+                    Ok(export) => return Ok(export),
                     Err(error) => error,
                 }
             }
@@ -202,19 +257,44 @@ impl DataGroups {
             copy_for: CopyFor::Client,
         };
         match self.ask_read(group, &ask, deadline, fallback).await? {
-            (Told::Copied(copied), node) => Ok(Export {
-                bytes: copied.bytes,
-                group,
-                offset: 0,
-                from: From::There(There {
-                    groups: self.clone(),
-                    node,
-                    token: copied.token,
-                }),
-            }),
-            (Told::NoDatabase { .. }, _) => Ok(local(group, None)),
+            (Told::Copied(copied), node) => {
+                Ok(self.parcel(group, node, copied.token, copied.bytes))
+            }
+            (Told::NoDatabase { .. }, _) => self.local(group, None),
             _ => Err(DataError::Unavailable(group)),
         }
+    }
+
+    fn parcel(&self, group: GroupId, node: NodeId, token: u128, bytes: u64) -> Export {
+        let groups = self.clone();
+        Export {
+            bytes,
+            group,
+            offset: 0,
+            piece: Bytes::new(),
+            from: From::Parcel(Parcel {
+                groups,
+                node,
+                token,
+            }),
+        }
+    }
+
+    /// Of a copy that was made here, which waits like one for another node.
+    fn local(&self, group: GroupId, made: Option<Made>) -> Result<Export, DataError> {
+        let Some(made) = made else {
+            return Ok(Export {
+                bytes: 0,
+                group,
+                offset: 0,
+                piece: Bytes::new(),
+                from: From::Nothing,
+            });
+        };
+        let node = self.0.node;
+        let token = self.0.parcels.put(Source::File(made.copy), node);
+        let token = token.ok_or(DataError::Unavailable(group))?;
+        Ok(self.parcel(group, node, token, made.backup.bytes))
     }
 
     /// Copies a database of this node's replica; `None` when it does not exist.
@@ -238,7 +318,7 @@ impl DataGroups {
                 }
             }
         }
-        let room = Arc::clone(&self.0.copies.room).acquire_owned();
+        let room = self.0.copies.room(copy_for).acquire_owned();
         let room = tokio::time::timeout_at(deadline.into(), room).await;
         let Ok(Ok(room)) = room else {
             return Err(unavailable());
@@ -247,6 +327,7 @@ impl DataGroups {
         // Before the copy is begun: it has at least this much.
         let at = replica.group.applied_index();
         let (groups, id) = (self.clone(), id.clone());
+        let keeper = Arc::clone(&replica.keeper);
         let made = tokio::task::spawn_blocking(move || {
             let known = databases.list().into_iter().find(|d| d.id == id);
             let Some(known) = known else { return Ok(None) };
@@ -261,7 +342,10 @@ impl DataGroups {
                 DataError::Unavailable(group)
             };
             let copy = groups.0.copies.place(Some(room)).map_err(|e| failed(&e))?;
-            let backup = databases.backup(&id, copy.path()).map_err(|e| failed(&e))?;
+            let backup = databases.backup(&id, copy.path()).map_err(|e| {
+                keeper.noticed(&id);
+                failed(&e)
+            })?;
             let Some(mut backup) = backup else {
                 return Ok(None);
             };
@@ -313,20 +397,4 @@ fn for_client(path: &Path) -> io::Result<u64> {
     };
     strip().map_err(io::Error::other)?;
     Ok(std::fs::metadata(path)?.len())
-}
-
-fn local(group: GroupId, made: Option<Made>) -> Export {
-    let (bytes, from) = match made {
-        Some(made) => {
-            let source = Arc::new(Source::File(made.copy));
-            (made.backup.bytes, From::Here(source))
-        }
-        None => (0, From::Nothing),
-    };
-    Export {
-        bytes,
-        group,
-        offset: 0,
-        from,
-    }
 }

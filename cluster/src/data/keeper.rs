@@ -16,7 +16,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use super::apply::Batch;
-use super::command::Stamper;
+use super::command::{Command, Stamper};
+use super::dropped::Dropped;
 use super::metrics::Metrics;
 use super::rebuild;
 use crate::consensus::{
@@ -30,6 +31,11 @@ const FLOOR_VERSION: u8 = 1;
 const AT: &[u8] = b"\0at";
 /// A snapshot is due after so many bytes of commands at least, and at most.
 const SNAPSHOT_BYTES: std::ops::RangeInclusive<u64> = (64 << 20)..=(1 << 30);
+/// While a database is fenced snapshots are put off, because this node's last copies of it may be
+/// what it is rebuilt from. But not for ever: until so many times as many entries,
+const PUT_OFF_TIMES: u64 = 10;
+/// or so many bytes of commands.
+const PUT_OFF_BYTES: u64 = 4 << 30;
 /// A snapshot is due after so long, when there is anything new.
 const SNAPSHOT_SECONDS: u64 = 15 * 60;
 /// The floor is raised after so many entries,
@@ -112,6 +118,9 @@ pub(super) struct KeeperOptions {
     pub(super) databases: DatabasesOptions,
 }
 
+/// Whether a database's namespace is known to have been deleted and made anew. Does not wait.
+pub(super) type Outlived = Box<dyn Fn(&DatabaseId) -> bool + Send + Sync>;
+
 /// The databases of one group on this node, and what the group's log did to them.
 pub(super) struct DataKeeper {
     pub(super) group: GroupId,
@@ -120,16 +129,21 @@ pub(super) struct DataKeeper {
     counters: sql::Metrics,
     pub(super) metrics: Metrics,
     stamper: Stamper,
+    outlived: Outlived,
     log: OnceLock<Arc<dyn CommandLog>>,
     databases: RwLock<Option<Arc<Databases>>>,
     /// Held while entries are applied, and while a rebuilt database is put in its place.
     progress: Mutex<Progress>,
+    /// Databases that were dropped. After `progress`.
+    dropped: Mutex<Dropped>,
     /// Newest first.
     saved: Mutex<Vec<Saved>>,
     /// The floor's index, and when it was looked at last. Held while it is raised.
     floor: Mutex<(u64, Instant)>,
     /// Databases that cannot be mended here at once: somebody knows and tries.
     given_up: Mutex<BTreeSet<DatabaseId>>,
+    /// Since when a snapshot that is due is put off.
+    put_off: Mutex<Option<Instant>>,
     /// Told when a database was fenced.
     pub(super) fenced: Arc<Notify>,
 }
@@ -142,6 +156,7 @@ impl DataKeeper {
         counters: sql::Metrics,
         metrics: Metrics,
         fenced: Arc<Notify>,
+        outlived: Outlived,
     ) -> Self {
         Self {
             group,
@@ -150,12 +165,15 @@ impl DataKeeper {
             counters,
             metrics,
             stamper: Stamper::default(),
+            outlived,
             log: OnceLock::new(),
             databases: RwLock::default(),
             progress: Mutex::default(),
+            dropped: Mutex::default(),
             saved: Mutex::default(),
             floor: Mutex::new((0, Instant::now())),
             given_up: Mutex::default(),
+            put_off: Mutex::default(),
             fenced,
         }
     }
@@ -202,6 +220,7 @@ impl DataKeeper {
     /// The state is another one from here on.
     fn taken(&self, databases: &Databases, at: &Resumed, progress: &mut Progress) {
         *progress = Progress::of(at);
+        *self.dropped.lock() = Dropped::read(databases);
         *self.floor.lock() = (at.at.map_or(0, |at| at.index), Instant::now());
         let fenced = databases.list().into_iter().filter(|d| d.fenced.is_some());
         *self.given_up.lock() = fenced.map(|d| d.id).collect();
@@ -214,6 +233,17 @@ impl DataKeeper {
         let done = self.opened()?.fence(id, why).map_err(super::apply::fault);
         self.fenced.notify_one();
         done
+    }
+
+    /// A database proved damaged to somebody who read it, and is fenced: it is rebuilt from now on.
+    pub(super) fn noticed(&self, id: &DatabaseId) {
+        let mut given_up = self.given_up.lock();
+        // Looked at under the lock that whoever mends it takes afterwards: one that is sound
+        // again must not be noted, for nobody would take it out.
+        let fenced = self.databases().is_some_and(|d| d.is_fenced(id));
+        if fenced && given_up.insert(id.clone()) {
+            self.fenced.notify_one();
+        }
     }
 
     /// A fenced database is sound again.
@@ -257,19 +287,43 @@ impl DataKeeper {
             return false;
         }
         tracing::error!(group = %self.group, database = %id, why, "a database is damaged; it is rebuilt");
-        match rebuild::locally(self, databases, id, index.saturating_sub(1)) {
+        match rebuild::on_the_spot(self, databases, id, index.saturating_sub(1)) {
             Ok(from) => {
                 self.metrics.rebuilt("local");
                 tracing::warn!(group = %self.group, database = %id, from, "a damaged database was rebuilt from its last copy and the log");
                 true
             }
             Err(error) => {
-                tracing::warn!(group = %self.group, database = %id, %error, "a damaged database cannot be rebuilt from what is here; another replica is asked");
-                self.given_up.lock().insert(id.clone());
-                self.fenced.notify_one();
+                tracing::warn!(group = %self.group, database = %id, %error, "a damaged database is not rebuilt on the spot; it stays fenced until it is");
+                self.noticed(id);
                 false
             }
         }
+    }
+
+    /// Whether a snapshot that is due waits for a fenced database.
+    fn puts_off(&self, entries: u64, bytes: u64) -> bool {
+        let most = self.options.snapshot_entries.saturating_mul(PUT_OFF_TIMES);
+        let fenced = self.fenced_count();
+        if fenced == 0 || entries >= most || bytes >= PUT_OFF_BYTES {
+            *self.put_off.lock() = None;
+            return false;
+        }
+        let mut put_off = self.put_off.lock();
+        if put_off.is_none() {
+            *put_off = Some(Instant::now());
+            tracing::warn!(group = %self.group, fenced, "snapshots are put off until fenced databases are rebuilt; the log grows meanwhile");
+        }
+        true
+    }
+
+    /// Since how long a snapshot is put off.
+    pub(super) fn put_off_for(&self) -> Duration {
+        let mut put_off = self.put_off.lock();
+        if self.fenced_count() == 0 {
+            *put_off = None;
+        }
+        put_off.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Keeps write-ahead logs short and raises the floor when it is due. Blocks.
@@ -328,7 +382,8 @@ impl Keeper for DataKeeper {
     fn apply(&self, entries: Vec<KeptEntry>) -> io::Result<Vec<Vec<u8>>> {
         let databases = self.opened()?;
         let mut progress = self.progress.lock();
-        let batch = Batch::new(&databases, |fenced, index| {
+        let mut dropped = self.dropped.lock();
+        let batch = Batch::new(&databases, &mut dropped, |fenced, index| {
             self.mend(&databases, &fenced.id, &fenced.why, index)
         });
         let replies = batch.run(&entries)?;
@@ -380,9 +435,10 @@ impl Keeper for DataKeeper {
     fn due(&self, entries: u64, bytes: u64, seconds: u64) -> bool {
         let unsaved = self.databases().map_or(0, |d| d.unsaved_bytes());
         let bytes_due = unsaved.clamp(*SNAPSHOT_BYTES.start(), *SNAPSHOT_BYTES.end());
-        entries >= self.options.snapshot_entries
+        let due = entries >= self.options.snapshot_entries
             || bytes >= bytes_due
-            || (entries > 0 && seconds >= SNAPSHOT_SECONDS)
+            || (entries > 0 && seconds >= SNAPSHOT_SECONDS);
+        due && !self.puts_off(entries, bytes)
     }
 
     fn save_bytes(&self) -> u64 {
@@ -415,8 +471,18 @@ impl Keeper for DataKeeper {
         Ok(())
     }
 
-    fn stamp(&self, command: &mut Vec<u8>) {
+    fn stamp(&self, command: &mut Vec<u8>) -> Result<(), String> {
+        // One that cannot be read stops the group on every replica that has it in its log. It is
+        // read whole: its kind alone says nothing about what a newer program put into it.
+        let (read, _) = Command::decode(command)
+            .map_err(|error| format!("the leader cannot read the command: {error}"))?;
+        if let Command::Transaction(transaction) = &read
+            && (self.outlived)(&transaction.database)
+        {
+            return Err("the namespace was deleted and made anew".into());
+        }
         self.stamper.stamp(command);
+        Ok(())
     }
 
     fn close(&self) {

@@ -20,6 +20,7 @@ pub(super) struct Metrics {
     pub(super) dropped: IntCounter,
     pub(super) exports: IntCounter,
     pub(super) parcels: IntGauge,
+    pub(super) put_off_seconds: IntGauge,
 }
 
 /// 20 µs to about 10 s.
@@ -113,6 +114,10 @@ impl Metrics {
             exports: counter(
                 "orama_sql_exports_total",
                 "Copies of whole databases that this node made for others or for clients.",
+            )?,
+            put_off_seconds: gauge(
+                "orama_sql_snapshots_put_off_seconds",
+                "How long a group's snapshot has been waiting for a fenced database, the longest.",
             )?,
             parcels: gauge(
                 "orama_sql_parcels",

@@ -9,6 +9,7 @@ mod apply;
 mod command;
 mod compare;
 mod copies;
+mod dropped;
 mod gate;
 #[cfg(test)]
 mod golden_tests;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
+use orama_proto::sql::DatabaseId;
 use orama_proto::{GroupId, NodeId};
 use parking_lot::RwLock;
 use tokio::sync::Notify;
@@ -79,7 +81,8 @@ pub enum DataError {
         /// How much there may be.
         limit: usize,
     },
-    /// The replicas that can be reached are not as fresh as the read demands. Says how far they are off.
+    /// The replicas that can be reached are not as fresh as the read demands. Says how far they are
+    /// off. Of a write: the leader refused it, nothing was proposed; what this node knows is old.
     #[error("the replica is stale: {0}")]
     Stale(String),
     /// This replica's copy of the database is being rebuilt, and no other could be reached; of a
@@ -113,6 +116,7 @@ impl DataError {
             ProposeFault::Stopped(why) => Self::Stopped { group, why },
             ProposeFault::Unknown(_) => Self::Unknown(group),
             ProposeFault::TooLarge(_) => sql::too_large(),
+            ProposeFault::Refused(why) => Self::Stale(why),
         }
     }
 }
@@ -246,6 +250,12 @@ impl DataGroups {
                 .saturating_mul(SNAPSHOT_RATIO),
             databases: DatabasesOptions::default(),
         };
+        let meta = self.0.meta.clone();
+        // Only what is certain: a node may know a namespace before or after another one does.
+        let outlived = move |id: &DatabaseId| {
+            let entry = meta.namespace(&id.namespace);
+            entry.is_some_and(|entry| entry.created_at > id.born)
+        };
         let keeper = Arc::new(DataKeeper::new(
             group,
             self.0.groups.files_of(group),
@@ -253,6 +263,7 @@ impl DataGroups {
             self.0.counters.clone(),
             self.0.metrics.clone(),
             Arc::clone(&self.0.fenced),
+            Box::new(outlived),
         ));
         let backend = Backend::Files(Arc::clone(&keeper) as Arc<dyn Keeper>);
         let running = self

@@ -324,8 +324,9 @@ fn outcome(told: Told, group: GroupId) -> Result<Told, DataError> {
         Told::Differs(value) => Err(DataError::Differs(value)),
         Told::Registers => Err(registers::too_many()),
         Told::Full => Err(DataError::Full(group)),
+        Told::Stale(why) => Err(DataError::Stale(why)),
         // Before it was proposed: nothing was done.
-        Told::Fenced(_) | Told::Stale(_) => Err(DataError::Unavailable(group)),
+        Told::Fenced(_) => Err(DataError::Unavailable(group)),
         _ => Err(DataError::Unknown(group)),
     }
 }

@@ -19,13 +19,13 @@ const PARCELS_MAX: usize = 32;
 /// Bytes of parcels in memory at once.
 const MEMORY_MAX_BYTES: usize = 128 << 20;
 /// Thrown away when nobody fetched from it for so long.
-pub(super) const KEPT_FOR: Duration = Duration::from_secs(60);
+pub(super) const KEPT_FOR: Duration = Duration::from_secs(30);
 
 /// Where a parcel's bytes are.
 pub(super) enum Source {
     /// A long answer.
     Memory(Bytes),
-    /// A copy of a database.
+    /// A copy of a database, for a client of this node or for another node.
     File(TempCopy),
 }
 
@@ -118,8 +118,18 @@ impl Parcels {
 
     /// Throws away what nobody fetches.
     pub(super) fn sweep(&self) {
+        self.sweep_idle(KEPT_FOR);
+    }
+
+    pub(super) fn sweep_idle(&self, kept_for: Duration) {
         let mut waiting = self.waiting.lock();
-        waiting.retain(|_, parcel| parcel.touched.elapsed() < KEPT_FOR);
+        waiting.retain(|_, parcel| {
+            let kept = parcel.touched.elapsed() < kept_for;
+            if !kept {
+                tracing::info!(to = %parcel.to, "nobody takes a copy or a long answer; it is thrown away");
+            }
+            kept
+        });
         self.count(waiting.len());
     }
 

@@ -80,6 +80,8 @@ impl DataGroups {
             false => Ok(()),
         };
         limit("bytes of a key", KEY_MAX_BYTES, key.len())?;
+        let ours = usize::from(key.starts_with(super::dropped::OURS));
+        limit("NUL at the beginning of a key", 0, ours)?;
         limit("bytes of a value", VALUE_MAX_BYTES, value.len())
     }
 

@@ -36,15 +36,36 @@ struct Again {
     pause: Duration,
 }
 
+/// One that was rebuilt and is fenced again within so long waits too, as if it had failed.
+const CALM_AFTER: Duration = Duration::from_secs(600);
+
+type Tries = BTreeMap<(GroupId, DatabaseId), Again>;
+
+/// Forgets what is neither fenced nor was so lately.
+fn tidy(again: &mut Tries, fenced: &[(GroupId, DatabaseId)], now: Instant) {
+    again.retain(|key, tried| fenced.contains(key) || now < tried.at + CALM_AFTER);
+}
+
+/// When it is tried again, after one more time.
+fn once_more(again: &mut Tries, key: (GroupId, DatabaseId), now: Instant) -> Duration {
+    let before = again.get(&key);
+    let pause = before.map_or(PAUSE_FIRST, |a| (a.pause * 2).min(PAUSE_MAX));
+    let at = now + pause;
+    again.insert(key, Again { at, pause });
+    pause
+}
+
 /// Runs as long as the node.
 pub(super) async fn run(inner: Weak<Inner>) {
-    let mut again: BTreeMap<(GroupId, DatabaseId), Again> = BTreeMap::new();
+    let mut again = Tries::new();
     let Some(told) = inner.upgrade().map(|inner| Arc::clone(&inner.fenced)) else {
         return;
     };
     loop {
-        let next = again.values().map(|a| a.at).min();
-        let look = Instant::now() + LOOK_EVERY;
+        let now = Instant::now();
+        // What is over may belong to one that is sound now.
+        let next = again.values().map(|a| a.at).filter(|at| *at > now).min();
+        let look = now + LOOK_EVERY;
         let until = next.map_or(look, |at| at.min(look));
         tokio::select! {
             () = told.notified() => {}
@@ -53,7 +74,7 @@ pub(super) async fn run(inner: Weak<Inner>) {
         let Some(inner) = inner.upgrade() else { return };
         let groups = DataGroups(inner);
         let fenced = groups.fenced_here().await;
-        again.retain(|key, _| fenced.iter().any(|(g, id)| (g, id) == (&key.0, &key.1)));
+        tidy(&mut again, &fenced, Instant::now());
         for key in fenced {
             if again.get(&key).is_some_and(|a| a.at > Instant::now()) {
                 continue;
@@ -64,16 +85,14 @@ pub(super) async fn run(inner: Weak<Inner>) {
                 Ok(from) => {
                     groups.0.metrics.rebuilt(from);
                     tracing::warn!(%group, database = %id, from, "a database was rebuilt");
-                    again.remove(&key);
+                    once_more(&mut again, key, Instant::now());
                 }
                 Err(why) => {
-                    let pause = again
-                        .get(&key)
-                        .map_or(PAUSE_FIRST, |a| (a.pause * 2).min(PAUSE_MAX));
-                    tracing::warn!(%group, database = %id, why, ?pause, "a database cannot be rebuilt yet");
                     groups.0.metrics.rebuilt("failed");
-                    let at = Instant::now() + pause;
-                    again.insert(key, Again { at, pause });
+                    let shown = key.clone();
+                    let pause = once_more(&mut again, key, Instant::now());
+                    let (group, id) = &shown;
+                    tracing::warn!(%group, database = %id, why, ?pause, "a database cannot be rebuilt yet");
                 }
             }
         }
@@ -176,14 +195,8 @@ impl DataGroups {
         let (keeper, id) = (Arc::clone(keeper), id.clone());
         let placed = tokio::task::spawn_blocking(move || {
             let databases = keeper.databases().ok_or("the databases are closed")?;
-            // Nothing is applied meanwhile.
-            let progress = keeper.progress().lock();
-            still_fenced(&keeper, &id)?;
             let path = copy.as_ref().map(TempCopy::path);
-            rebuild::place(&keeper, &databases, &id, path, at, progress.index())
-                .map_err(|e| e.to_string())?;
-            keeper.mended(&id);
-            Ok(())
+            rebuild::beside(&keeper, &databases, &id, path, at).map_err(|e| e.to_string())
         });
         placed.await.unwrap_or_else(|e| Err(e.to_string()))
     }
@@ -230,20 +243,38 @@ impl DataGroups {
 async fn locally(keeper: Arc<DataKeeper>, id: DatabaseId) -> Result<(), String> {
     let placed = tokio::task::spawn_blocking(move || {
         let databases = keeper.databases().ok_or("the databases are closed")?;
-        let progress = keeper.progress().lock();
-        still_fenced(&keeper, &id)?;
-        rebuild::locally(&keeper, &databases, &id, progress.index()).map_err(|e| e.to_string())?;
-        keeper.mended(&id);
-        Ok(())
+        let done = rebuild::locally(&keeper, &databases, &id);
+        done.map(drop).map_err(|e| e.to_string())
     });
     placed.await.unwrap_or_else(|e| Err(e.to_string()))
 }
 
-/// While a copy was fetched the state may have become another one: from a snapshot, or because
-/// the database was removed.
-fn still_fenced(keeper: &DataKeeper, id: &DatabaseId) -> Result<(), String> {
-    match keeper.is_fenced(id) {
-        true => Ok(()),
-        false => Err("it is not fenced any more".into()),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use orama_proto::{Namespace, Timestamp};
+
+    #[test]
+    fn one_that_is_damaged_again_and_again_is_rebuilt_less_and_less_often() {
+        let key = |n| {
+            let namespace = Namespace::parse("acme").unwrap();
+            let born = Timestamp(n);
+            (GroupId(1), DatabaseId { namespace, born })
+        };
+        let (mut again, mut now) = (Tries::new(), Instant::now());
+        let mut before = Duration::ZERO;
+        for _ in 0..10 {
+            let pause = once_more(&mut again, key(1), now);
+            assert!(pause > before || pause == PAUSE_MAX);
+            before = pause;
+            now += pause;
+            tidy(&mut again, &[key(1)], now);
+        }
+        assert_eq!(before, PAUSE_MAX);
+        tidy(&mut again, &[], now + CALM_AFTER / 2);
+        assert_eq!(again.len(), 1, "it may be fenced again at any moment");
+        tidy(&mut again, &[], now + CALM_AFTER);
+        assert!(again.is_empty());
+        assert_eq!(once_more(&mut again, key(1), now), PAUSE_FIRST);
     }
 }

@@ -329,7 +329,11 @@ impl DataGroups {
         let done = work.await.unwrap_or_else(broken);
         let results = match done {
             Ok(Ok(results)) => results,
-            Ok(Err(fenced)) => return Err(DataError::Fenced(fenced.why)),
+            Ok(Err(fenced)) => {
+                // It may be this read that found the damage.
+                replica.keeper.noticed(database);
+                return Err(DataError::Fenced(fenced.why));
+            }
             Err(fault) => return Err(self.read_failed(group, replica, database, fault).await),
         };
         let metrics = &self.0.metrics;

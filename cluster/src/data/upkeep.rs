@@ -63,6 +63,7 @@ async fn tending(inner: Weak<Inner>, every: Duration) {
         let Some(inner) = inner.upgrade() else { return };
         let groups = DataGroups(inner);
         groups.0.parcels.sweep();
+        let mut put_off = 0;
         let keepers: Vec<Arc<DataKeeper>> = groups.0.keepers.read().values().cloned().collect();
         for keeper in keepers {
             let group = keeper.group;
@@ -78,10 +79,13 @@ async fn tending(inner: Weak<Inner>, every: Duration) {
             {
                 tracing::warn!(%group, %error, "databases cannot be written back; the log grows meanwhile");
             }
+            let seconds = keeper.put_off_for().as_secs();
+            put_off = put_off.max(i64::try_from(seconds).unwrap_or(i64::MAX));
             if keeper.fenced_count() > 0 && due(&mut handed, group, HAND_OVER_EVERY) {
                 groups.give_away(group).await;
             }
         }
+        groups.0.metrics.put_off_seconds.set(put_off);
     }
 }
 

@@ -131,7 +131,9 @@ impl MetaStore {
             match fault {
                 ProposeFault::NoLeader => ProposeError::NoLeader,
                 ProposeFault::Full => ProposeError::Full,
-                ProposeFault::Stopped(why) => ProposeError::Stopped(why),
+                ProposeFault::Stopped(why) | ProposeFault::Refused(why) => {
+                    ProposeError::Stopped(why)
+                }
                 ProposeFault::Unknown(why) => ProposeError::Unknown(why),
                 ProposeFault::TooLarge(bytes) => ProposeError::TooLarge {
                     bytes,

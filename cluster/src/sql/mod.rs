@@ -18,7 +18,7 @@ mod rows;
 mod writer;
 
 pub(crate) use databases::{
-    Backup, Databases, DatabasesOptions, Fenced, Floor, Metrics, SaveFault,
+    Backup, DatabaseInfo, Databases, DatabasesOptions, Fenced, Floor, Metrics, SaveFault, Staged,
 };
 pub use dump::{Dump, DumpError, DumpStatement, SqlPiece, split_sql, sql_pieces};
 pub(crate) use reader::{Query, Reader};

@@ -93,7 +93,7 @@ impl Reader {
             };
             answers.push(match answer {
                 Ok(rows) => {
-                    room = room.saturating_sub(rows.json.len());
+                    room = room.saturating_sub(rows::bytes_of(&rows));
                     Ok(rows)
                 }
                 Err(Failure::Statement(error)) => Err(error),

@@ -19,6 +19,9 @@ pub(super) struct Caps {
     pub(super) bytes: usize,
 }
 
+/// A name of a column costs so much beside its letters.
+const NAME_BYTES: usize = 8;
+
 /// Binds all arguments; there must be as many as the statement has parameters.
 pub(super) fn bind(
     conn: &Connection,
@@ -88,6 +91,8 @@ pub(super) fn collect(statement: &mut Statement<'_>, caps: Caps) -> rusqlite::Re
         ..Rows::default()
     };
     let mut keys = None;
+    // What the columns' names leave of the bytes.
+    let mut bytes = caps.bytes;
     let mut rows = statement.raw_query();
     while let Some(row) = rows.next()? {
         if answer.count as usize >= caps.rows {
@@ -97,6 +102,7 @@ pub(super) fn collect(statement: &mut Statement<'_>, caps: Caps) -> rusqlite::Re
         // Only now: before its first step a cached statement may have the columns of an older schema.
         let keys = keys.get_or_insert_with(|| {
             answer.columns = unique(row.as_ref());
+            bytes = caps.bytes.saturating_sub(names_bytes(&answer.columns));
             json::Keys::new(&answer.columns)
         });
         let before = answer.json.len();
@@ -105,7 +111,7 @@ pub(super) fn collect(statement: &mut Statement<'_>, caps: Caps) -> rusqlite::Re
         }
         // A text without an end mark is copied to get one, and rusqlite does not expect that to fail.
         // There are no more of them than the answer has room for.
-        if !raw::uncounted(|| keys.row(row, &mut answer.json, caps.bytes))? {
+        if !raw::uncounted(|| keys.row(row, &mut answer.json, bytes))? {
             answer.json.truncate(before);
             answer.cut = true;
             break;
@@ -117,7 +123,21 @@ pub(super) fn collect(statement: &mut Statement<'_>, caps: Caps) -> rusqlite::Re
     if keys.is_none() {
         answer.columns = unique(statement);
     }
+    if names_bytes(&answer.columns) > caps.bytes {
+        answer.columns.clear();
+        answer.cut = true;
+    }
     Ok(answer)
+}
+
+/// What the columns' names count for in an answer.
+fn names_bytes(columns: &[String]) -> usize {
+    columns.iter().map(|name| name.len() + NAME_BYTES).sum()
+}
+
+/// Bytes that count as answered.
+pub(super) fn bytes_of(rows: &Rows) -> usize {
+    rows.json.len() + names_bytes(&rows.columns)
 }
 
 /// The columns' names; of equal ones the later get numbers.

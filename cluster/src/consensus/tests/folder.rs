@@ -253,11 +253,12 @@ impl Keeper for Folder {
         self.restore(manifest, at)
     }
 
-    fn stamp(&self, command: &mut Vec<u8>) {
+    fn stamp(&self, command: &mut Vec<u8>) -> Result<(), String> {
         let stamp = self.stamps.fetch_add(1, Ordering::AcqRel) + 1;
         if let Some(place) = command.get_mut(..STAMP) {
             place.copy_from_slice(&stamp.to_be_bytes());
         }
+        Ok(())
     }
 
     fn close(&self) {

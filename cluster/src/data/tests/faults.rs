@@ -70,6 +70,36 @@ async fn a_replica_that_differs_is_found_fenced_and_rebuilt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_written_to_all_the_time_is_compared_too() {
+    let (sites, nodes) = three().await;
+    settled(&nodes[0], 3).await;
+    let all: Vec<&Cluster> = nodes.iter().collect();
+    let id = namespace(&all, "acme").await;
+    let group = group_of(&nodes[0], &id);
+    write(
+        &nodes[0],
+        &id,
+        "CREATE TABLE t (k INTEGER PRIMARY KEY, n INTEGER)",
+    )
+    .await;
+    write(&nodes[0], &id, "INSERT INTO t VALUES (1, 10)").await;
+    equal(&nodes[0], group, 3).await;
+    let path = files_of(&sites[1], group).remove(0);
+    tamper(&path, "UPDATE t SET n = 11 WHERE k = 1");
+    let writers = (0..32).map(|_| async {
+        while nodes[1].data().0.metrics.divergences.get() == 0 {
+            write(&nodes[0], &id, "UPDATE t SET n = n + 1").await;
+        }
+    });
+    let found = futures::future::join_all(writers);
+    tokio::time::timeout(Duration::from_secs(60), found)
+        .await
+        .unwrap();
+    equal(&nodes[0], group, 3).await;
+    stop(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_a_copy_is_fenced_others_answer() {
     let (_sites, nodes) = three().await;
     settled(&nodes[0], 3).await;

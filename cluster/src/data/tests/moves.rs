@@ -113,6 +113,15 @@ async fn the_database_of_a_deleted_namespace_goes_everywhere() {
         sites.iter().all(|s| files_of(s, group).is_empty())
     })
     .await;
+    // Of a node that did not hear of it yet.
+    for node in &nodes {
+        let late = try_write(node, &id, "CREATE TABLE late (n INTEGER)").await;
+        assert!(
+            matches!(&late, Err(DataError::Stale(why)) if why.contains("made anew")),
+            "{late:?}"
+        );
+    }
+    assert!(sites.iter().all(|s| files_of(s, group).is_empty()));
     write(&nodes[0], &again, "CREATE TABLE u (n INTEGER)").await;
     equal(&nodes[0], group, 3).await;
     stop(nodes).await;

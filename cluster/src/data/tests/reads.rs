@@ -142,6 +142,32 @@ async fn long_answers_and_whole_copies_cross_the_mesh() {
         let names: String = copy.query_row(names, [], |row| row.get(0)).unwrap();
         assert_eq!(names, "t", "nothing of ours is in it");
     }
+    // Clients that take nothing: others wait for a place, replicas do not.
+    let groups = nodes[0].data();
+    let mut idle = Vec::new();
+    for _ in 0..super::super::copies::CLIENT_COPIES {
+        let mut export = groups.export(&id, soon(20)).await.unwrap();
+        assert!(export.next().await.unwrap().is_some());
+        idle.push(export);
+    }
+    assert_eq!(groups.0.copies.free_for_clients(), 0);
+    let (group, to) = (group_of(&nodes[0], &id), nodes[1].node_id());
+    let copy_for = super::super::wire::CopyFor::Replica(1);
+    let copied = groups.copy_for(group, &id, copy_for, to, soon(10)).await;
+    assert!(
+        matches!(copied, Ok(super::super::wire::Told::Copied(_))),
+        "{copied:?}"
+    );
+    groups.0.parcels.sweep_idle(Duration::ZERO);
+    for export in &mut idle {
+        let lost = export.next().await;
+        assert!(matches!(lost, Err(DataError::Unavailable(_))), "{lost:?}");
+    }
+    until("their places are free while they still wait", || {
+        groups.0.copies.free_for_clients() == idle.len()
+    })
+    .await;
+    drop(idle);
     let nobody = DatabaseId {
         born: orama_proto::Timestamp(1),
         ..id.clone()

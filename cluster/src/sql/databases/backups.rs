@@ -277,8 +277,18 @@ impl Databases {
                 return Err(EngineFault::Damaged(why).into());
             }
             let copied = match self.copy(&slot, to, false) {
+                Ok(copied) => copied,
                 Err(_) if slot.gone() => continue,
-                other => other?,
+                Err(fault) => {
+                    // One that is damaged is fenced like one that is saved.
+                    if let SaveFault::Engine(EngineFault::Damaged(why)) = &fault {
+                        let mut work = slot.work.lock();
+                        if !slot.gone() {
+                            self.fence_slot(&slot, &mut work, why)?;
+                        }
+                    }
+                    return Err(fault);
+                }
             };
             return Ok(Some(Backup {
                 path: to.to_owned(),

@@ -140,6 +140,19 @@ pub(super) fn truncate_log(path: &Path, wait: Duration) -> Result<bool, EngineFa
     Ok(busy == 0)
 }
 
+/// Brings the whole write-ahead log of a file that nobody else has open into it, and deletes the log.
+pub(super) fn settle(path: &Path) -> Result<(), EngineFault> {
+    if !truncate_log(path, BUSY)? {
+        let why = format!("{}: its log cannot be emptied", path.display());
+        return Err(EngineFault::Io(why));
+    }
+    for suffix in BESIDE {
+        let beside = beside(path, suffix);
+        remove_one(&beside).map_err(|e| io_fault(&beside, &e))?;
+    }
+    Ok(())
+}
+
 fn run_checkpoint(conn: &Connection, sql: &str) -> Result<(i64, i64, i64), EngineFault> {
     let answer = conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
     answer.map_err(|e| fault(&e))

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use orama_proto::Namespace;
 
@@ -29,6 +30,15 @@ pub(super) fn live(dir: &Path) -> PathBuf {
 }
 pub(super) fn backups(dir: &Path) -> PathBuf {
     dir.join("backups")
+}
+/// Files that are to replace others, until they do.
+pub(super) fn staged(dir: &Path) -> PathBuf {
+    dir.join("staged")
+}
+/// Another one each time, whichever group of this process asks.
+pub(super) fn staged_name() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{}.db", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 fn quarantine(dir: &Path) -> PathBuf {
     dir.join("damaged")

@@ -6,6 +6,7 @@
 //! DIR/live/NAME.GEN.db      a database; GEN changes when the file is replaced as a whole
 //! DIR/backups/NAME-INDEX.N.db  a copy that a local snapshot names; never written again
 //! DIR/damaged/              files that were set aside, the last few
+//! DIR/staged/               files that are to replace others; none of them outlives the process
 //! ```
 
 mod apply;
@@ -44,6 +45,7 @@ use self::directory::{Directory, Durable, State};
 use self::handles::Handles;
 pub(crate) use self::metrics::Metrics;
 use self::readers::Readers;
+pub(crate) use self::replace::Staged;
 use self::slot::{Info, Slot};
 use self::table::{Registers, Table};
 use super::{EngineFault, Mark};
@@ -89,6 +91,9 @@ pub(crate) struct Fenced {
 pub(crate) struct DatabaseInfo {
     pub(crate) id: DatabaseId,
     pub(crate) mark: Mark,
+    /// What its hash was at a boundary of the group's log that other replicas have passed too,
+    /// most likely; of one that was written since.
+    pub(crate) passed: Option<Mark>,
     pub(crate) bytes: u64,
     pub(crate) fenced: Option<String>,
 }
@@ -154,6 +159,10 @@ impl Databases {
             Directory::create(dir, &State::new(), &[])?;
         }
         files::remove_one(&layout::directory_damaged(dir))?;
+        match fs::remove_dir_all(layout::staged(dir)) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
         let (mut directory, loaded) = match Directory::open(dir)? {
             Ok(opened) => opened,
             Err(why) => return Ok(Err(why)),
@@ -240,6 +249,7 @@ impl Databases {
             (info.named && !info.gone).then(|| DatabaseInfo {
                 id: slot.id.clone(),
                 mark: info.mark,
+                passed: info.passed(),
                 bytes: info.bytes,
                 fenced: info.fenced.as_deref().map(str::to_owned),
             })
@@ -250,6 +260,13 @@ impl Databases {
     /// The effect hash after the entry `index` (its last one, or a recent one).
     pub(crate) fn hash_at(&self, id: &DatabaseId, index: u64) -> Option<u128> {
         self.table.get(id)?.info.lock().hash_at(index)
+    }
+
+    /// Whether a database waits to be rebuilt.
+    pub(crate) fn is_fenced(&self, id: &DatabaseId) -> bool {
+        self.table
+            .get(id)
+            .is_some_and(|slot| slot.fence().is_some())
     }
 
     fn slot(&self, id: DatabaseId, generation: u64, info: Info) -> std::sync::Arc<Slot> {

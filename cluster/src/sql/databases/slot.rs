@@ -14,6 +14,14 @@ use super::directory::{Row, Saved};
 
 /// Entries whose effect hash is remembered.
 const RECENT: usize = 64;
+/// Boundaries of the group's log, in entries. What a database's hash was when the log got there
+/// is remembered longer: one that is written all the time is never at the same entry on two
+/// replicas when they are asked, and was at the same boundaries.
+const BOUNDARY: u64 = 1024;
+/// So many boundaries are remembered.
+const BOUNDARIES: usize = 32;
+/// The boundary that is compared is so many back: another replica may not be there yet.
+const BOUNDARY_BACK: usize = 2;
 
 /// One database in one file. A few hundred bytes while it is not open.
 pub(super) struct Slot {
@@ -61,6 +69,8 @@ pub(super) struct Info {
     pub(super) fenced: Option<Box<str>>,
     pub(super) saved: Option<Box<Saved>>,
     pub(super) recent: VecDeque<(u64, u128)>,
+    /// Boundaries between two entries of this database, and its hash there.
+    pub(super) boundaries: VecDeque<(u64, u128)>,
 }
 
 impl Slot {
@@ -142,6 +152,18 @@ impl Info {
     }
     pub(super) fn remember_all(&mut self, applied: &[Applied]) {
         let fresh = applied.iter().filter(|a| a.outcome.is_some());
+        let mut before = self.recent.back().copied();
+        for done in fresh.clone() {
+            // The last boundary before this entry, unless the one before it is past it too.
+            let boundary = done.index.saturating_sub(1) / BOUNDARY * BOUNDARY;
+            if let Some((_, hash)) = before.filter(|(at, _)| *at <= boundary) {
+                if self.boundaries.len() >= BOUNDARIES {
+                    self.boundaries.pop_front();
+                }
+                self.boundaries.push_back((boundary, hash));
+            }
+            before = Some((done.index, done.hash));
+        }
         let skip = fresh.clone().count().saturating_sub(RECENT);
         for done in fresh.skip(skip) {
             self.remember(Mark {
@@ -154,8 +176,17 @@ impl Info {
         if self.mark.applied == index && index > 0 {
             return Some(self.mark.hash);
         }
-        let recent = self.recent.iter().rev();
-        recent.copied().find(|(at, _)| *at == index).map(|(_, h)| h)
+        let known = self.recent.iter().rev().chain(&self.boundaries);
+        known
+            .copied()
+            .find(|(at, _)| *at == index)
+            .map(|(_, hash)| hash)
+    }
+    /// The boundary at which it is compared, and its hash there.
+    pub(super) fn passed(&self) -> Option<Mark> {
+        let at = self.boundaries.len().saturating_sub(BOUNDARY_BACK + 1);
+        let (applied, hash) = self.boundaries.get(at).copied()?;
+        Some(Mark { applied, hash })
     }
 
     /// What it adds to the group's totals.
@@ -208,4 +239,50 @@ pub(super) fn register_hash(key: &str, value: &str) -> u128 {
     sum.update(key.as_bytes());
     sum.update(value.as_bytes());
     sum.digest128()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use orama_proto::sql::SqlOutcome;
+
+    fn applied(index: u64) -> Applied {
+        Applied {
+            index,
+            outcome: Some(SqlOutcome::Committed(Vec::new())),
+            hash: u128::from(index) * 3,
+        }
+    }
+
+    #[test]
+    fn hashes_at_boundaries_do_not_depend_on_how_batches_are_cut() {
+        let entries: Vec<u64> = (1..200).map(|n| n * 307).collect();
+        let mut cuts = [1, 7, 64, 1000].map(|cut| {
+            let mut info = Info::default();
+            for batch in entries.chunks(cut) {
+                let batch: Vec<_> = batch.iter().map(|index| applied(*index)).collect();
+                info.remember_all(&batch);
+            }
+            info
+        });
+        let last = entries[entries.len() - 1];
+        for info in &mut cuts {
+            assert_eq!(info.boundaries.len(), BOUNDARIES);
+            for boundary in (1..=20).map(|back| last / BOUNDARY * BOUNDARY - back * BOUNDARY) {
+                let before = entries.iter().rev().find(|e| **e <= boundary).unwrap();
+                assert_eq!(info.hash_at(boundary), Some(u128::from(*before) * 3));
+            }
+            let passed = info.passed().unwrap();
+            assert_eq!(passed.applied % BOUNDARY, 0);
+            assert!(passed.applied + 2 * BOUNDARY < last);
+        }
+        // One that is written seldom has those that it jumped over, the last of them each time.
+        let mut seldom = Info::default();
+        seldom.remember_all(&[applied(10), applied(5000)]);
+        assert_eq!(
+            (seldom.hash_at(4096), seldom.hash_at(2048)),
+            (Some(30), None)
+        );
+        assert_eq!(seldom.passed().map(|p| p.applied), Some(4096));
+    }
 }

@@ -65,16 +65,35 @@ fn cuts_at_its_caps_and_stops() {
         json(&answer);
         assert!(answer.cut);
         assert!(answer.json.len() <= bytes.max(2), "{bytes}");
-        // As many as fit.
-        assert_eq!(
-            answer.count as usize,
-            bytes.saturating_sub(1) / 8,
-            "{bytes}"
-        );
+        // As many as fit beside the name.
+        let left = bytes.saturating_sub(NAME_BYTES + 1);
+        let count = answer.count as usize;
+        assert_eq!(count, left.saturating_sub(1) / 8, "{bytes}");
+        assert_eq!(answer.columns.is_empty(), bytes <= NAME_BYTES, "{bytes}");
     }
-    let exact = rows("SELECT 1 AS x UNION ALL SELECT 2", caps(2, 17));
+    let exact = rows(
+        "SELECT 1 AS x UNION ALL SELECT 2",
+        caps(2, 17 + NAME_BYTES + 1),
+    );
     assert_eq!(json(&exact), r#"[{"x":1},{"x":2}]"#);
     assert!(!exact.cut);
+}
+
+#[test]
+fn names_of_columns_count_also_without_a_row() {
+    let names: Vec<String> = (0..2000)
+        .map(|n| format!("{n} AS {}{n}", "x".repeat(100)))
+        .collect();
+    let caps = |bytes| Caps { rows: 10, bytes };
+    for end in ["", " WHERE 0"] {
+        let sql = format!("SELECT {}{end}", names.join(","));
+        let answer = rows(&sql, caps(200_000));
+        assert_eq!(json(&answer), "[]");
+        assert!(answer.cut && answer.columns.is_empty(), "{end}");
+        let answer = rows(&sql, caps(1 << 20));
+        assert!(!answer.cut && answer.columns.len() == 2000);
+        assert!(bytes_of(&answer) > 200_000);
+    }
 }
 
 #[test]

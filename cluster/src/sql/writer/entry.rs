@@ -134,7 +134,7 @@ fn run_op(conn: &Connection, op: &SqlOp, room: &mut usize) -> Result<OpDone, Fai
         if rows.cut {
             return Err(Failure::Statement(too_much(&rows)));
         }
-        *room = room.saturating_sub(rows.json.len());
+        *room = room.saturating_sub(rows::bytes_of(&rows));
         Some(rows)
     };
     drop(statement);
