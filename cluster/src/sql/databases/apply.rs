@@ -163,8 +163,9 @@ impl Databases {
     fn open_writer(&self, slot: &Arc<Slot>, work: &mut Work) -> Result<Writer, NoWriter> {
         let (first, new, at_least) = {
             let info = slot.info.lock();
-            // Made after the floor, so replay has all of it.
-            let new = !info.hardened && info.required == 0 && self.unclean;
+            // Made after the floor, so replay has all of it. It may be an earlier stop than the
+            // last one that it did not survive: nobody looked at it in between.
+            let new = !info.hardened && info.required == 0;
             // While it is rebuilt, it may be behind where it is to be.
             let at_least = match info.verified {
                 true => info.mark.applied,
@@ -177,7 +178,7 @@ impl Databases {
             Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
             Err(e) => return Err(files::io_fault(&slot.path, &e).into()),
         };
-        let check = first && self.unclean && bytes <= CHECKED_MAX_BYTES;
+        let check = first && (self.unclean || new) && bytes <= CHECKED_MAX_BYTES;
         let opened = match bytes {
             // One that nothing was ever applied to comes as it went.
             0 if at_least > 0 => Err("its file is missing or empty".to_owned()),

@@ -155,11 +155,13 @@ impl Databases {
         let serial = backups.serial();
         let part = layout::backups(&self.dir).join(format!("{serial}.part"));
         let copied = match self.copy(slot, &part, true) {
-            Ok(copied) => copied,
-            Err(_) if slot.gone() => {
+            // Whether it succeeded or not: it may have been read without its log, which was deleted.
+            _ if slot.gone() => {
                 files::remove(&part)?;
+                Self::wait_until_gone(slot);
                 return Ok(Outcome::Gone);
             }
+            Ok(copied) => copied,
             Err(fault) => {
                 let _ = files::remove(&part);
                 return self.not_saved(slot, fault);
@@ -265,7 +267,7 @@ impl Databases {
             let slot = self.table.get(id).filter(|slot| slot.info.lock().named);
             let Some(slot) = slot else { return Ok(None) };
             if slot.gone() {
-                drop(slot.work.lock());
+                Self::wait_until_gone(&slot);
                 continue;
             }
             let incomplete = slot.info.lock().incomplete();
@@ -277,8 +279,9 @@ impl Databases {
                 return Err(EngineFault::Damaged(why).into());
             }
             let copied = match self.copy(&slot, to, false) {
+                // Read without its log, perhaps.
+                _ if slot.gone() => continue,
                 Ok(copied) => copied,
-                Err(_) if slot.gone() => continue,
                 Err(fault) => {
                     // One that is damaged is fenced like one that is saved.
                     if let SaveFault::Engine(EngineFault::Damaged(why)) = &fault {

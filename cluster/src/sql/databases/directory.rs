@@ -231,6 +231,12 @@ impl Directory {
         let done = self.conn.query_row(sql, [], |_| Ok(()));
         done.map_err(|e| fault(&e))
     }
+
+    /// Closes it in order: everything is in one file afterwards.
+    pub(super) fn close(self) -> Result<(), EngineFault> {
+        self.conn.flush_prepared_statement_cache();
+        files::end_log_of(self.conn)
+    }
 }
 
 fn make(conn: &Connection, change: &Change<'_>) -> Result<(), EngineFault> {

@@ -50,7 +50,8 @@ pub(super) fn damaged(path: &Path, why: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, text)
 }
 
-/// Opens a file for upkeep, without making it.
+/// Opens a file for upkeep, without making it. Closing it writes nothing, even when it is the last
+/// one: what is written back, and when, is said here and not by who happens to close last.
 pub(super) fn open(path: &Path, write: bool) -> Result<Connection, EngineFault> {
     let mode = match write {
         true => OpenFlags::SQLITE_OPEN_READ_WRITE,
@@ -72,7 +73,10 @@ fn open_with(path: &Path, mode: OpenFlags) -> Result<Connection, EngineFault> {
     raw::take_no_room();
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags_and_vfs(path, flags, raw::VFS).map_err(|e| fault(&e))?;
-    conn.busy_timeout(BUSY).map_err(|e| fault(&e))?;
+    let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    conn.busy_timeout(BUSY)
+        .and_then(|()| conn.set_db_config(keep, true))
+        .map_err(|e| fault(&e))?;
     Ok(conn)
 }
 
@@ -153,6 +157,21 @@ pub(super) fn settle(path: &Path) -> Result<(), EngineFault> {
     Ok(())
 }
 
+/// Puts all of the write-ahead log into the file and deletes it, if no other connection has the
+/// file open. Nobody may write meanwhile.
+pub(super) fn end_log(path: &Path) -> Result<(), EngineFault> {
+    end_log_of(open(path, true)?)
+}
+
+/// The same for a connection of upkeep's, which is closed by it.
+pub(super) fn end_log_of(conn: Connection) -> Result<(), EngineFault> {
+    // Written and synced here, where an error is told. Closing finds nothing left but to delete.
+    run_checkpoint(&conn, "PRAGMA wal_checkpoint(PASSIVE)")?;
+    let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    conn.set_db_config(keep, false).map_err(|e| fault(&e))?;
+    conn.close().map_err(|(_, e)| fault(&e))
+}
+
 fn run_checkpoint(conn: &Connection, sql: &str) -> Result<(i64, i64, i64), EngineFault> {
     let answer = conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
     answer.map_err(|e| fault(&e))
@@ -181,9 +200,6 @@ pub(super) fn copy_database(from: &Path, to: &Path, durable: bool) -> Result<Cop
 fn copy_pages(from: &Path, to: &Path) -> Result<Mark, EngineFault> {
     let source = open(from, false)?;
     let sql = |e: rusqlite::Error| fault(&e);
-    // The last one to close would write to the file.
-    let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-    source.set_db_config(keep, true).map_err(sql)?;
     // One moment for the mark and the pages.
     source.execute_batch("BEGIN").map_err(sql)?;
     let mark = read_mark(&source)?;

@@ -94,14 +94,27 @@ impl Databases {
             return Ok(());
         }
         let _timed = Timed::new(&self.metrics.checkpoint_seconds);
-        match files::checkpoint(&slot.path) {
-            Ok(_) => {
+        match files::checkpoint(&slot.path).and_then(|_| Self::end_log_of_closed(slot)) {
+            _ if slot.gone() => {
+                Self::wait_until_gone(slot);
+                Ok(())
+            }
+            Ok(()) => {
                 self.metrics.checkpoints.inc();
                 self.measure(slot);
                 self.table.change(slot, |info| info.safe = mark);
                 Ok(())
             }
             Err(fault) => self.failed(slot, fault),
+        }
+    }
+
+    /// A database that nobody has open for writing does not keep its log: whoever opens it next
+    /// would have to read all of that. Who reads it meanwhile keeps it there.
+    fn end_log_of_closed(slot: &Slot) -> Result<(), EngineFault> {
+        match slot.work.try_lock() {
+            Some(work) if work.writer.is_none() && !slot.gone() => files::end_log(&slot.path),
+            _ => Ok(()),
         }
     }
 
@@ -197,7 +210,7 @@ impl Databases {
         for slot in self.table.all() {
             // Waits for who is at it; whoever comes later sees that it is closed.
             self.handles.close(&mut slot.work.lock());
-            // Its checkpoint below is the last to close it, which deletes the log.
+            // Then its log is put into the file and deleted below.
             if slot.info.lock().log_bytes > 0 {
                 self.table.soil(&slot);
             }
@@ -210,6 +223,8 @@ impl Databases {
         if let Err(error) = safe {
             tracing::warn!(%error, "databases were not closed in order; the next start looks at them");
         }
-        self.table.close_directory();
+        if let Err(error) = self.table.close_directory() {
+            tracing::warn!(%error, "the directory of databases keeps its log until the next start");
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::super::{EngineFault, Query};
 use super::apply::NoWriter;
 use super::readers::NoReader;
 use super::slot::Slot;
-use super::{Databases, Fenced};
+use super::{Databases, Fenced, files};
 
 /// A file may be replaced while it is being opened; more often than this somebody else is wrong.
 const TRIES: usize = 16;
@@ -42,6 +42,7 @@ impl Databases {
                 Ok(mut lent) => {
                     // One that was replaced meanwhile would answer from the past.
                     if let Some(slot) = slot.as_ref().filter(|slot| slot.gone()) {
+                        drop(lent);
                         Self::wait_until_gone(slot);
                         continue;
                     }
@@ -51,6 +52,11 @@ impl Databases {
                     match reader.run(queries, rows, bytes, deadline, cancelled) {
                         Ok(answers) => {
                             lent.give_back();
+                            // Its log may have been deleted before the first query opened it.
+                            if let Some(slot) = slot.as_ref().filter(|slot| slot.gone()) {
+                                Self::wait_until_gone(slot);
+                                continue;
+                            }
                             return Ok(Ok(answers));
                         }
                         Err(fault) => fault,
@@ -85,9 +91,14 @@ impl Databases {
         ))
     }
 
-    /// Who deletes a database holds its `work` until nothing names it.
-    fn wait_until_gone(slot: &Slot) {
-        drop(slot.work.lock());
+    /// Who deletes a database holds its `work` until nothing names it. A connection that was opened
+    /// before and used after that has made a log anew, for a file that is no more: it goes too.
+    pub(super) fn wait_until_gone(slot: &Slot) {
+        let _work = slot.work.lock();
+        if !slot.path.exists() {
+            // What stays behind is swept at the next start.
+            let _ = files::remove(&slot.path);
+        }
     }
 
     /// Has the file looked at when nobody used it since the start. The inner error: it is fenced.

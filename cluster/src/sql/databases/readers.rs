@@ -167,6 +167,12 @@ impl Readers {
     }
 
     #[cfg(test)]
+    pub(super) fn idle_of_gone(&self) -> usize {
+        let pool = self.pool.lock();
+        let gone = |idle: &&Idle| idle.slot.as_ref().is_some_and(|slot| slot.gone());
+        pool.idle.iter().filter(gone).count()
+    }
+    #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.pool.lock().open
     }
@@ -179,14 +185,18 @@ impl Lent<'_> {
 
     /// Gives the connection back for others to use.
     pub(super) fn give_back(mut self) {
-        let gone = self.slot.as_ref().is_some_and(|slot| slot.gone());
-        let Some(reader) = self.reader.take().filter(|_| !gone) else {
-            return;
-        };
         let mut pool = self.readers.pool.lock();
-        if pool.closed {
+        // Asked under the lock: who deletes a file says that it is gone first, and then closes what
+        // is idle here.
+        let gone = self.slot.as_ref().is_some_and(|slot| slot.gone());
+        if pool.closed || gone {
+            // Closing takes the lock.
+            drop(pool);
             return;
         }
+        let Some(reader) = self.reader.take() else {
+            return;
+        };
         pool.idle.push_back(Idle {
             slot: self.slot.take(),
             reader,

@@ -216,29 +216,31 @@ impl Databases {
         let manifest = Manifest::read(manifest)?;
         let rows = place_all(&self.dir, &manifest, || self.next_generation())?;
         points::reached("copies placed");
-        let mut changes = vec![Change::Clear];
-        changes.extend(rows.iter().map(|(id, row)| Change::Put(id, row.clone())));
-        let registers = manifest.registers.iter();
-        changes.extend(registers.map(|(k, v)| Change::Register(k, v)));
-        let generation = *self.generation.lock();
-        self.table.directory(|directory| {
-            let mut state = directory.state().clone();
-            state.generation = generation;
-            state.registers_applied = manifest.registers_applied;
-            state.set_floor(floor);
-            directory.commit(Durable::Now, state, &changes)
-        })?;
-        points::reached("copies named");
-        drop(changes);
         let slots: Vec<Arc<Slot>> = rows
             .iter()
             .map(|(id, row)| self.slot(id.clone(), row.generation, Info::of(row)))
             .collect();
-        let registers = Registers {
-            values: manifest.registers,
-            applied: manifest.registers_applied,
-        };
-        for old in self.table.replace_all(&slots, registers) {
+        let generation = *self.generation.lock();
+        // Nobody sees the new rows before the old slots are gone.
+        let replaced = self.table.directory(|directory| {
+            let mut state = directory.state().clone();
+            state.generation = generation;
+            state.registers_applied = manifest.registers_applied;
+            state.set_floor(floor);
+            let mut changes = vec![Change::Clear];
+            changes.extend(rows.iter().map(|(id, row)| Change::Put(id, row.clone())));
+            let registers = manifest.registers.iter();
+            changes.extend(registers.map(|(k, v)| Change::Register(k, v)));
+            directory.commit(Durable::Now, state, &changes)?;
+            drop(changes);
+            let registers = Registers {
+                values: manifest.registers,
+                applied: manifest.registers_applied,
+            };
+            Ok(self.table.replace_all(&slots, registers))
+        })?;
+        points::reached("copies named");
+        for old in replaced {
             let mut work = old.work.lock();
             if let Err(error) = self.discard(&old, &mut work, false) {
                 tracing::warn!(database = %old.id, %error, "an old file stays until the next start");

@@ -90,14 +90,12 @@ impl Table {
     pub(super) fn put(&self, slot: &Arc<Slot>) -> Option<Arc<Slot>> {
         // Before anybody can change it.
         self.add(slot);
-        let old = {
-            let mut slots = self.slots.write();
-            slots.insert(slot.id.clone(), Arc::clone(slot))
-        };
-        if let Some(old) = &old {
+        let mut slots = self.slots.write();
+        // Before anybody can find the new one.
+        if let Some(old) = slots.get(&slot.id) {
             self.change(old, |info| info.gone = true);
         }
-        old
+        slots.insert(slot.id.clone(), Arc::clone(slot))
     }
     /// Counts a slot's present state, which was not counted yet.
     fn add(&self, slot: &Slot) {
@@ -179,8 +177,9 @@ impl Table {
     pub(super) fn state(&self) -> Result<State, EngineFault> {
         self.directory(|directory| Ok(directory.state().clone()))
     }
-    pub(super) fn close_directory(&self) {
-        *self.directory.lock() = None;
+    pub(super) fn close_directory(&self) -> Result<(), EngineFault> {
+        let directory = self.directory.lock().take();
+        directory.map_or(Ok(()), Directory::close)
     }
 
     /// Writes the rows of these slots as they are now, but for those that are gone.
@@ -231,17 +230,22 @@ impl Table {
         })
     }
 
-    /// Another state altogether. Answers the slots that are gone.
+    /// Another state altogether. Answers the slots that are gone: they are before anybody can
+    /// find one of the new ones, so nobody reads an old file after somebody read a new one.
     pub(super) fn replace_all(&self, slots: &[Arc<Slot>], registers: Registers) -> Vec<Arc<Slot>> {
         for slot in slots {
             self.add(slot);
         }
         let new = slots.iter().map(|s| (s.id.clone(), Arc::clone(s)));
-        let old = std::mem::replace(&mut *self.slots.write(), new.collect());
-        let old: Vec<_> = old.into_values().collect();
-        for slot in &old {
-            self.change(slot, |info| info.gone = true);
-        }
+        let old: Vec<_> = {
+            let mut there = self.slots.write();
+            for slot in there.values() {
+                self.change(slot, |info| info.gone = true);
+            }
+            std::mem::replace(&mut *there, new.collect())
+                .into_values()
+                .collect()
+        };
         self.dirty.lock().clear();
         self.totals.lock().registers = registers.hash();
         *self.registers.lock() = registers;

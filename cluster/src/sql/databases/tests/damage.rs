@@ -231,3 +231,26 @@ fn another_groups_directory_is_refused() {
     );
     assert!(other.unwrap().err().unwrap().contains("belongs to group"));
 }
+
+#[test]
+fn a_new_database_that_was_lost_is_made_again_even_two_starts_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let live = dir.path().join("g");
+    let databases = open(&live);
+    wrote(&databases, &id("aa"), 1, &["CREATE TABLE t (n)"]);
+    let cut = dir.path().join("cut");
+    copy_dir(&live, &cut);
+    let file = live_files(&cut).remove(0);
+    fs::remove_file(files::beside(&file, "-wal")).unwrap();
+    fs::write(&file, vec![0x11; 5000]).unwrap();
+    // Stopped in order before the log came to it.
+    let databases = open(&cut);
+    assert!(databases.unclean);
+    databases.close();
+    drop(databases);
+    let databases = open(&cut);
+    assert!(!databases.unclean);
+    wrote(&databases, &id("aa"), 1, &["CREATE TABLE t (n)"]);
+    assert!(ask(&databases, &id("aa"), "SELECT * FROM t").is_ok());
+    assert_eq!(databases.metrics.fences.get(), 0);
+}

@@ -3,6 +3,7 @@
 mod bodies;
 mod bounds;
 mod damage;
+mod handles;
 mod kill;
 mod snapshots;
 

@@ -179,3 +179,35 @@ fn a_replaced_file_is_not_read_any_more() {
     assert!(databases.replace(&one, Some(&copy)).is_err());
     assert_eq!(count().unwrap(), "[{\"n\":0}]");
 }
+
+#[test]
+fn nobody_reads_an_old_file_once_the_new_ones_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let databases = Arc::new(open(&dir.path().join("g")));
+    let one = id("aa");
+    wrote(
+        &databases,
+        &one,
+        1,
+        &["CREATE TABLE t (n)", "INSERT INTO t VALUES (1)"],
+    );
+    let manifest = databases.save().unwrap();
+    wrote(&databases, &one, 2, &["UPDATE t SET n = 2"]);
+    let sql = "SELECT n FROM t";
+    // A connection to the old file is idle.
+    assert_eq!(ask(&databases, &one, sql).unwrap(), "[{\"n\":2}]");
+    let old = databases.table.get(&one).unwrap();
+    let seen = Arc::new(AtomicBool::new(false));
+    let (looked, looking) = (Arc::clone(&seen), Arc::clone(&databases));
+    points::watch(move |name| {
+        if name == "copies named" {
+            assert!(old.gone());
+            assert_eq!(ask(&looking, &id("aa"), sql).unwrap(), "[{\"n\":1}]");
+            looked.store(true, Ordering::Relaxed);
+        }
+    });
+    databases.reset(&manifest, None).unwrap();
+    points::ignore();
+    assert!(seen.load(Ordering::Relaxed));
+    assert_eq!(ask(&databases, &one, sql).unwrap(), "[{\"n\":1}]");
+}
