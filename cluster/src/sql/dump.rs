@@ -4,6 +4,8 @@
 //! run (no view, no trigger, no generated column), and what it says its schema is goes on only if
 //! it is one statement.
 
+mod lines;
+mod literals;
 mod row;
 mod schema;
 mod split;
@@ -15,6 +17,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
+pub use self::lines::{SqlLines, SqlStatement, SqlTooLong};
+pub use self::literals::with_arguments;
 use self::schema::{Schema, Table};
 pub(super) use self::split::first_word;
 pub use self::split::{SqlPiece, split_sql, sql_pieces};
@@ -53,6 +57,11 @@ impl DumpStatement {
             sql: self.sql,
             args: self.args,
         }
+    }
+
+    /// Its arguments.
+    pub fn args(&self) -> &[SqlValue] {
+        &self.args
     }
 
     /// As text, values written out; without a semicolon.

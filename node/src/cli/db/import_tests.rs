@@ -1,9 +1,9 @@
 //! How a file is cut into transactions, and what is said when one fails.
 
-use orama_proto::sql::OpKind;
+use orama_proto::limits::SQL_STATEMENT_MAX_BYTES;
 
 use super::*;
-use crate::cli::db::tests::ran;
+use crate::cli::harness::ran;
 
 #[test]
 fn endings_say_what_a_file_holds() {
@@ -17,45 +17,6 @@ fn endings_say_what_a_file_holds() {
     for file in ["a", "a.csv", ".sql"] {
         assert!(Kind::of(Path::new(file)).is_err(), "{file}");
     }
-}
-
-#[test]
-fn values_stay_exact_in_json() {
-    let op = SqlOp {
-        kind: OpKind::Exec,
-        sql: "I \"n\"".into(),
-        args: vec![
-            SqlValue::Null,
-            SqlValue::Integer(i64::MIN),
-            SqlValue::Real(1.0),
-            SqlValue::Real(1e300),
-            SqlValue::Text("é\n".into()),
-            SqlValue::Blob(vec![0, 255]),
-        ],
-    };
-    let (json, bytes) = encoded(&op);
-    assert_eq!(
-        json,
-        r#"{"kind":"exec","sql":"I \"n\"","args":[null,-9223372036854775808,1.0,1e300,"é\n",{"blob":"AP8="}]}"#
-    );
-    assert_eq!(bytes, 5 + 6 * 8 + 3 + 2);
-}
-
-#[test]
-fn transactions_have_limits() {
-    let mut batch = Batch::default();
-    assert!(batch.takes(&"x".repeat(5 << 20), 5 << 20), "one alone");
-    for n in 0..SQL_OPS_MAX {
-        assert!(batch.takes("{}", 10));
-        batch.push("{}", 10, Place::Line(n));
-    }
-    assert!(!batch.takes("{}", 10));
-    let mut batch = Batch::default();
-    batch.push("{}", BATCH_MAX_BYTES - 10, Place::Line(1));
-    assert!(batch.takes("{}", 10) && !batch.takes("{}", 11));
-    assert!(!batch.takes(&"\\u0000".repeat(700_000), 10));
-    batch.push("{}", 1, Place::Line(2));
-    assert_eq!(batch.into_body(), b"{\"ops\":[{},{}]}");
 }
 
 #[tokio::test]
