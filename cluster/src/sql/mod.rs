@@ -21,7 +21,9 @@ mod writer;
 pub(crate) use databases::{
     Backup, Databases, DatabasesOptions, Fenced, Floor, Metrics, SaveFault,
 };
-pub use dump::{Dump, DumpError, DumpStatement, SqlPiece, split_sql, sql_pieces};
+pub use dump::{
+    Dump, DumpError, DumpStatement, SqlPiece, split_sql, sql_pieces, turns_foreign_keys_off,
+};
 pub(crate) use reader::{Query, Reader};
 pub(crate) use writer::{Applied, Item, Mark, Writer};
 
