@@ -3,6 +3,10 @@
 //! HTTP is unknown here; database files are opened by `orama-cluster` only.
 
 pub mod errors;
+#[cfg(test)]
+#[allow(dead_code, reason = "what is sealed here is never written twice alike")]
+#[path = "../../proto/src/golden.rs"]
+mod golden;
 pub mod hostfn;
 pub mod identity;
 pub mod journal;

@@ -7,6 +7,9 @@ pub mod consensus;
 pub mod data;
 pub mod data_dir;
 mod disk;
+#[cfg(test)]
+#[path = "../../proto/src/golden.rs"]
+mod golden;
 pub mod journal;
 pub mod membership;
 pub mod mesh;

@@ -20,6 +20,10 @@ pub mod forward;
 pub mod frame;
 pub mod function;
 pub mod gather;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod golden_tests;
 pub mod id;
 pub mod invocation;
 pub mod limits;

@@ -2,6 +2,8 @@
 
 mod actor;
 mod envelope;
+#[cfg(test)]
+mod golden_tests;
 mod handle;
 mod master;
 pub(crate) mod random;

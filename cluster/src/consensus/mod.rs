@@ -11,6 +11,8 @@ mod commands;
 mod container;
 mod fault;
 mod files;
+#[cfg(test)]
+pub(crate) mod golden_tests;
 mod group;
 mod groups;
 mod heard;

@@ -6,6 +6,9 @@
 //! barrier against a power cut, so at open the hash is recomputed over the
 //! whole tree: a view that lost or garbled anything is noticed and rebuilt.
 
+#[cfg(test)]
+mod golden_tests;
+
 use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

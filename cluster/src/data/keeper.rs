@@ -1,6 +1,9 @@
 //! A data group's state as the consensus layer sees it: databases that keep
 //! themselves, and how far they are.
 
+#[cfg(test)]
+mod golden_tests;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;

@@ -10,6 +10,8 @@ mod command;
 mod compare;
 mod copies;
 mod gate;
+#[cfg(test)]
+mod golden_tests;
 mod keeper;
 mod metrics;
 mod net;

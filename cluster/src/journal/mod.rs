@@ -5,6 +5,8 @@
 mod append;
 mod chunk;
 mod file;
+#[cfg(test)]
+mod golden_tests;
 mod prune;
 mod query;
 mod tables;

@@ -3,11 +3,15 @@
 //! [`Cluster`] is what a node is to the rest of the program: its metadata, its
 //! data groups, its links. `OVERVIEW.md` beside this file has the mental model.
 
+mod alone;
 mod controller;
 mod core;
 mod desk;
 mod form;
+#[cfg(test)]
+mod golden_tests;
 mod join;
+mod linked;
 mod links;
 mod metrics;
 mod operations;
@@ -22,6 +26,7 @@ mod seeds;
 mod seeker;
 mod start;
 mod status;
+mod stop;
 #[cfg(test)]
 pub(crate) mod tests;
 mod wire;
@@ -272,10 +277,10 @@ impl Cluster {
     }
     /// Hands over what this node leads to voters that have caught up; bounded by 3 s.
     pub async fn step_down(&self) {
-        start::hand_over_all(&self.core).await;
+        stop::hand_over_all(&self.core).await;
     }
     /// Hands over what this node leads, stops the groups, flushes, closes the links.
     pub async fn shutdown(&self) {
-        start::shutdown(&self.core, self.desk.as_deref()).await;
+        stop::shutdown(&self.core, self.desk.as_deref()).await;
     }
 }

@@ -9,6 +9,8 @@
 mod addresses;
 mod admission;
 mod frame;
+#[cfg(test)]
+mod golden_tests;
 mod hello;
 mod keeper;
 mod key;

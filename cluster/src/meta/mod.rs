@@ -6,6 +6,8 @@
 
 mod apply;
 mod catalog;
+#[cfg(test)]
+mod golden_tests;
 mod keys;
 mod machine;
 #[cfg(test)]

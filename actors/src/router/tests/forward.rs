@@ -1,7 +1,11 @@
 //! Invocations that find no place and run on another node.
 
-use orama_proto::ErrorCode;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use orama_cluster::{CallError, Service};
 use orama_proto::forward::{ForwardReply, ForwardedInvoke, NotTaken};
+use orama_proto::{ErrorCode, NodeId};
 
 use super::super::metrics::{In, Out};
 use super::*;

@@ -1,5 +1,7 @@
 //! Nothing is said not to exist before that is confirmed.
 
+use std::sync::atomic::Ordering;
+
 use orama_proto::ErrorCode;
 
 use super::*;

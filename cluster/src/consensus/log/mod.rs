@@ -5,6 +5,8 @@ mod cleaner;
 mod engine;
 mod files;
 mod frame;
+#[cfg(test)]
+mod golden_tests;
 mod index;
 mod probe;
 mod record;

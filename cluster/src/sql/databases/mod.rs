@@ -13,6 +13,8 @@ mod backups;
 mod body;
 mod directory;
 mod files;
+#[cfg(test)]
+mod golden_tests;
 mod handles;
 mod harden;
 mod layout;
