@@ -26,5 +26,5 @@ pub use mesh::{CallError, Declined, Handler, Incoming, Lane, Mesh, Service};
 pub use meta::{MetaOptions, MetaStore, NamespaceEntry, OpenError, ProposeError};
 pub use sql::{
     Dump, DumpError, DumpStatement, SqlLines, SqlPiece, SqlStatement, SqlTooLong, split_sql,
-    sql_pieces, with_arguments,
+    sql_pieces, turns_foreign_keys_off, with_arguments,
 };

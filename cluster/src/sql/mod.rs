@@ -23,7 +23,7 @@ pub(crate) use databases::{
 };
 pub use dump::{
     Dump, DumpError, DumpStatement, SqlLines, SqlPiece, SqlStatement, SqlTooLong, split_sql,
-    sql_pieces, with_arguments,
+    sql_pieces, turns_foreign_keys_off, with_arguments,
 };
 pub(crate) use reader::{Query, Reader};
 pub(crate) use writer::{Applied, Item, Mark, Writer};

@@ -36,6 +36,25 @@ impl SqlPiece<'_> {
     }
 }
 
+/// Whether a statement is `PRAGMA foreign_keys = OFF`, however it is written. As the first op of a
+/// transaction it says that foreign keys are not enforced in it.
+pub fn turns_foreign_keys_off(sql: &str) -> bool {
+    let mut tokens = Tokens::of(sql);
+    let mut all = std::iter::from_fn(|| tokens.next())
+        .filter(|(token, _)| !matches!(token, Token::Space | Token::Semicolon))
+        .map(|(_, text)| text.to_ascii_lowercase());
+    let mut next = || all.next().unwrap_or_default();
+    if next() != "pragma" || next() != "foreign_keys" {
+        return false;
+    }
+    let closed = match next().as_str() {
+        "=" => "",
+        "(" => ")",
+        _ => return false,
+    };
+    matches!(next().as_str(), "off" | "0" | "false" | "no") && next() == closed && next().is_empty()
+}
+
 /// The statements of a text as [`sql_pieces`] cuts it, without the frame that
 /// `sqlite3 FILE .dump` writes: an import has its own transactions.
 pub fn split_sql(text: &str) -> impl Iterator<Item = SqlPiece<'_>> {
@@ -72,6 +91,27 @@ pub(super) fn words(sql: &str) -> impl Iterator<Item = &str> {
             }
         }
     })
+}
+
+/// Whether a keyword is in a statement, outside of strings, quoted names and comments.
+pub(super) fn has_word(sql: &str, word: &str) -> bool {
+    let mut tokens = Tokens::of(sql);
+    std::iter::from_fn(|| tokens.next())
+        .any(|(token, text)| token == Token::Word && text.eq_ignore_ascii_case(word))
+}
+
+/// What has to follow a statement so that a semicolon after it is none of its last comment.
+pub(super) fn end_of_comment(sql: &str) -> &'static str {
+    let mut tokens = Tokens::of(sql);
+    match std::iter::from_fn(|| tokens.next()).last() {
+        Some((Token::Space, text)) if text.starts_with("--") && !text.ends_with('\n') => "\n",
+        Some((Token::Space, text))
+            if text.starts_with("/*") && (text.len() < 4 || !text.ends_with("*/")) =>
+        {
+            "*/"
+        }
+        _ => "",
+    }
 }
 
 struct Pieces<'a> {
@@ -357,6 +397,57 @@ mod tests {
             ]
         );
         assert_eq!(sql_pieces(text).count(), 8);
+    }
+
+    #[test]
+    fn foreign_keys_are_turned_off_in_many_words() {
+        for sql in [
+            "PRAGMA foreign_keys=OFF",
+            " /* a */ pragma FOREIGN_KEYS = off ; -- b",
+            "PRAGMA foreign_keys(0)",
+            "PRAGMA foreign_keys = no",
+            "PRAGMA foreign_keys = false",
+        ] {
+            assert!(turns_foreign_keys_off(sql), "{sql}");
+        }
+        for sql in [
+            "",
+            "PRAGMA foreign_keys",
+            "PRAGMA foreign_keys = ON",
+            "PRAGMA foreign_keys = 1",
+            "PRAGMA foreign_keys(0",
+            "PRAGMA foreign_keys = (0)",
+            "PRAGMA foreign_keys = 0; DELETE FROM t",
+            "PRAGMA main.foreign_keys = OFF",
+            "PRAGMA defer_foreign_keys = OFF",
+            "EXPLAIN PRAGMA foreign_keys = OFF",
+        ] {
+            assert!(!turns_foreign_keys_off(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_last_comment_is_ended() {
+        for (sql, end) in [
+            ("SELECT 1", ""),
+            ("SELECT '--'", ""),
+            ("SELECT 1 -- a", "\n"),
+            ("SELECT 1 -- a\n", ""),
+            ("SELECT 1 /* a */", ""),
+            ("SELECT 1 /* a", "*/"),
+            ("SELECT 1 /*/", "*/"),
+            ("SELECT 1 /* a */ ", ""),
+        ] {
+            assert_eq!(end_of_comment(sql), end, "{sql}");
+        }
+        assert!(has_word(
+            "a INTEGER PRIMARY KEY AutoIncrement)",
+            "autoincrement"
+        ));
+        assert!(!has_word(
+            "a 'autoincrement' /* autoincrement */",
+            "autoincrement"
+        ));
     }
 
     #[test]

@@ -47,7 +47,11 @@ async fn an_interrupted_export_leaves_what_was_there() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "yesterday's");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     // Without an interrupt it is replaced.
+    let server = Scripted::start(vec![(200, "the file".to_owned())]).await;
+    let client = Client::new(reqwest::Url::parse(&server.url).unwrap(), None).unwrap();
     let mut never = Interrupt::Given(tokio::sync::mpsc::channel(1).1);
-    run(&mut app, &client, &file, true, &mut never).await.unwrap();
+    run(&mut app, &client, &file, true, &mut never)
+        .await
+        .unwrap();
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "the file");
 }

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use self::batch::{Batch, Place};
+use self::batch::{Batch, Keys, Place};
 pub(super) use self::source::Kind;
 use self::source::{Found, Source, Stop};
-use super::WITHIN;
+use super::{Statement, WITHIN, query};
 use crate::cli::App;
-use crate::cli::args::ImportArgs;
+use crate::cli::args::{ImportArgs, ReadArgs};
 use crate::cli::client::Client;
 use crate::cli::error::{ApiFailure, CliError};
 use crate::cli::interrupt::Interrupt;
@@ -47,7 +47,7 @@ pub(super) async fn run(
     };
     if found.framed > 0 {
         app.out.warn(format_args!(
-            "{} statement(s) such as BEGIN, COMMIT and PRAGMA foreign_keys are left out: an import has its own transactions",
+            "{} statement(s) such as BEGIN and COMMIT are left out: an import has its own transactions",
             found.framed
         ));
     }
@@ -69,10 +69,14 @@ pub(super) async fn run(
         statements: 0,
         transactions: 0,
         last: None,
+        unchecked: false,
         said: Instant::now(),
         stop: false,
     };
     import.all(app, &args.file, source, interrupt).await?;
+    if import.unchecked {
+        look_at_keys(app, client).await;
+    }
     told(app, found, import.statements, import.transactions, false)
 }
 
@@ -96,6 +100,31 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| CliError::Failed(format!("reading the file ended: {e}")))
+}
+
+/// Says which rows refer to ones that are not there, once nothing more will come.
+async fn look_at_keys(app: &mut App, client: &Client) {
+    #[derive(serde::Deserialize)]
+    struct Counted {
+        items: [Count; 1],
+    }
+    #[derive(serde::Deserialize)]
+    struct Count {
+        n: u64,
+    }
+    let statement = Statement::plain("SELECT count(*) AS n FROM pragma_foreign_key_check");
+    let counted = query(client, &statement, &ReadArgs::default())
+        .await
+        .and_then(|answer| answer.parse::<Counted>());
+    match counted {
+        Ok(Counted { items: [Count { n: 0 }] }) => {}
+        Ok(Counted { items: [Count { n }] }) => app.out.warn(format_args!(
+            "{n} row(s) refer to rows that are not there; `orama db query 'PRAGMA foreign_key_check'` lists them"
+        )),
+        Err(error) => app.out.warn(format_args!(
+            "whether all foreign keys lead to rows could not be found out: {error}"
+        )),
+    }
 }
 
 fn told(
@@ -137,6 +166,8 @@ struct Import<'a> {
     transactions: usize,
     /// Where the last statement that is in came from.
     last: Option<Place>,
+    /// Whether foreign keys were off in any of it.
+    unchecked: bool,
     said: Instant,
     /// Whether no further transaction is begun.
     stop: bool,
@@ -186,9 +217,10 @@ impl Import<'_> {
         interrupt: &mut Interrupt,
     ) -> Result<(), CliError> {
         let places = batch.places.clone();
-        let (Some(first), Some(last)) = (places.first(), places.last()) else {
+        let Some(last) = places.last() else {
             return Ok(());
         };
+        let (own_ops, keys) = (batch.own_ops(), batch.keys);
         let path = ["rqlite", "transaction"];
         let request = self.client.bytes(&path, batch.into_body(), WITHIN);
         tokio::pin!(request);
@@ -205,11 +237,12 @@ impl Import<'_> {
             }
         };
         if let Err(error) = sent {
-            return Err(self.ended(error, &places, *first, *last));
+            return Err(self.ended(error, own_ops, &places));
         }
         self.statements += places.len();
         self.transactions += 1;
         self.last = Some(*last);
+        self.unchecked |= keys == Keys::Off;
         // What came with the last transaction stops nothing.
         self.stop &= last.number < self.total;
         if self.said.elapsed() >= SAY_EVERY && !app.out.json() {
@@ -221,7 +254,10 @@ impl Import<'_> {
     }
 
     /// What is in, and what of the last transaction.
-    fn ended(&self, error: CliError, places: &[Place], first: Place, last: Place) -> CliError {
+    fn ended(&self, error: CliError, own_ops: usize, places: &[Place]) -> CliError {
+        let (Some(first), Some(last)) = (places.first(), places.last()) else {
+            return error;
+        };
         let known = matches!(&error, CliError::Api(failure) if failure.changed_nothing());
         let so_far = self.so_far();
         let of_it = if known {
@@ -236,7 +272,9 @@ impl Import<'_> {
         };
         match error {
             CliError::Api(mut failure) => {
-                let place = failure.failed_index.and_then(|index| places.get(index));
+                let place = failure
+                    .failed_index
+                    .and_then(|index| places.get(index.checked_sub(own_ops)?));
                 let place = match place {
                     Some(place) => place.to_string(),
                     None => format!("{first} to {last}"),

@@ -31,13 +31,87 @@ async fn a_file_is_sent_in_transactions_and_frames_are_left_out() {
     std::fs::write(&file, text).unwrap();
     let ok = r#"{"status":"ok"}"#;
     let path = file.display().to_string();
-    let ran = ran(&["db", "import", &path], vec![(200, ok), (200, ok)]).await;
+    let lost = r#"{"items":[{"n":2}],"columns":["n"]}"#;
+    let answers = vec![(200, ok), (200, ok), (200, lost)];
+    let ran = ran(&["db", "import", &path], answers).await;
     ran.result.unwrap();
     assert_eq!(ran.out, "Imported 150 statement(s) in 2 transaction(s).\n");
     assert!(ran.err.contains("3 statement(s)"), "{}", ran.err);
-    assert_eq!(ran.asked.len(), 2);
-    assert_eq!(ran.asked[0].matches("INSERT").count(), 100);
+    assert!(ran.err.contains("2 row(s) refer to"), "{}", ran.err);
+    assert_eq!(ran.asked.len(), 3);
+    assert_eq!(ran.asked[0].matches("INSERT").count(), 99);
+    for asked in &ran.asked[..2] {
+        let body = asked.split("\r\n\r\n").nth(1).unwrap();
+        assert!(
+            body.starts_with(r#"{"ops":[{"kind":"exec","sql":"PRAGMA foreign_keys=OFF"},{"#),
+            "{body}"
+        );
+    }
     assert!(!ran.asked.concat().contains("BEGIN"));
+}
+
+#[tokio::test]
+async fn foreign_keys_are_enforced_where_the_file_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.sql");
+    let path = file.display().to_string();
+    let text = "CREATE TABLE t(a);\npragma foreign_keys = off;\nINSERT INTO t VALUES(1);\n\
+         PRAGMA foreign_keys = ON;\nINSERT INTO t VALUES(2);\n";
+    std::fs::write(&file, text).unwrap();
+    let ok = r#"{"status":"ok"}"#;
+    let none = r#"{"items":[{"n":0}]}"#;
+    let answers = vec![(200, ok), (200, ok), (200, ok), (200, none)];
+    let done = ran(&["db", "import", &path], answers).await;
+    done.result.unwrap();
+    let off: Vec<bool> = done.asked.iter().map(|r| r.contains("=OFF")).collect();
+    assert_eq!(off, [false, true, false, false]);
+    assert!(!done.err.contains("refer to"), "{}", done.err);
+    // The statement that failed is the one after the one that is not of the file.
+    let rollback = r#"{"status":"rollback","failed_index":1,"error":"no such table: t","code":"VALIDATION_FAILED"}"#;
+    let failed = ran(&["db", "import", &path], vec![(200, ok), (400, rollback)]).await;
+    let error = failed.result.unwrap_err().to_string();
+    assert!(error.contains("line 3: no such table: t"), "{error}");
+}
+
+#[tokio::test]
+async fn long_values_are_sent_as_arguments() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.sql");
+    let path = file.display().to_string();
+    let long = "it''s ".repeat(SQL_STATEMENT_MAX_BYTES / 4);
+    std::fs::write(&file, format!("INSERT INTO t VALUES(1,'{long}');")).unwrap();
+    let done = ran(&["db", "import", &path], vec![(200, r#"{"status":"ok"}"#)]).await;
+    done.result.unwrap();
+    let asked = &done.asked[0];
+    assert!(
+        asked.contains(r#""sql":"INSERT INTO t VALUES(1,?)","args":["it's it's "#),
+        "{}",
+        &asked[..500]
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes, why) in [
+        ("a.db", &b""[..], "it is empty"),
+        ("b.db", b"SELECT 1;", "it is not an SQLite database"),
+        (
+            "c.sql",
+            b"SQLite format 3\0 and so on",
+            "it is an SQLite database",
+        ),
+    ] {
+        let file = dir.path().join(name);
+        std::fs::write(&file, bytes).unwrap();
+        let path = file.display().to_string();
+        let refused = ran(&["db", "import", &path], Vec::new()).await;
+        let error = refused.result.unwrap_err().to_string();
+        assert!(
+            error.contains(why) && error.ends_with("nothing was imported"),
+            "{error}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -108,7 +108,13 @@ async fn a_script_ends_with_its_first_failure() {
 
 #[tokio::test]
 async fn whoever_types_goes_on_after_a_failure() {
-    let typed = ["SELECT * FROM t;", ".nonsense", "SELECT 1;", ".QUIT", "SELECT 2;"];
+    let typed = [
+        "SELECT * FROM t;",
+        ".nonsense",
+        "SELECT 1;",
+        ".QUIT",
+        "SELECT 2;",
+    ];
     let typed = typed.map(|line| Event::Line(line.to_owned())).into();
     let answers = vec![(400, NO_TABLE), (200, r#"{"items":[{"1":1}]}"#)];
     let shown = with(true, typed, answers).await;

@@ -31,30 +31,61 @@ impl std::fmt::Display for Place {
     }
 }
 
+/// Whether rows must have the rows that they refer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keys {
+    Enforced,
+    /// They may come in a later transaction.
+    Off,
+}
+
+/// As the first of a transaction's statements it holds for all of them.
+const KEYS_OFF: &str = r#"{"kind":"exec","sql":"PRAGMA foreign_keys=OFF"}"#;
+
 /// A transaction under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Batch {
     /// `{"ops":[…` without its end.
     json: String,
     pub(super) places: Vec<Place>,
     bytes: usize,
+    pub(super) keys: Keys,
 }
 
 impl Batch {
+    pub(super) fn new(keys: Keys) -> Self {
+        let (json, bytes) = match keys {
+            Keys::Enforced => (String::new(), 0),
+            Keys::Off => (KEYS_OFF.to_owned(), KEYS_OFF.len()),
+        };
+        Self {
+            json: format!("{{\"ops\":[{json}"),
+            places: Vec::new(),
+            bytes,
+            keys,
+        }
+    }
+
+    /// Statements that are sent and come from no place of the file.
+    pub(super) fn own_ops(&self) -> usize {
+        match self.keys {
+            Keys::Enforced => 0,
+            Keys::Off => 1,
+        }
+    }
+
     /// Whether there is room for a statement; one alone always fits.
     pub(super) fn takes(&self, json: &str, bytes: usize) -> bool {
         self.places.is_empty()
-            || (self.places.len() < SQL_OPS_MAX
+            || (self.own_ops() + self.places.len() < SQL_OPS_MAX
                 && self.bytes + bytes <= BATCH_MAX_BYTES
                 && self.json.len() + json.len() < BATCH_MAX_JSON_BYTES)
     }
 
     pub(super) fn push(&mut self, json: &str, bytes: usize, place: Place) {
-        self.json.push_str(if self.places.is_empty() {
-            "{\"ops\":["
-        } else {
-            ","
-        });
+        if self.own_ops() + self.places.len() > 0 {
+            self.json.push(',');
+        }
         self.json.push_str(json);
         self.bytes += bytes;
         self.places.push(place);
@@ -133,18 +164,32 @@ mod tests {
 
     #[test]
     fn transactions_have_limits() {
-        let mut batch = Batch::default();
+        let mut batch = Batch::new(Keys::Enforced);
         assert!(batch.takes(&"x".repeat(5 << 20), 5 << 20), "one alone");
         for n in 0..SQL_OPS_MAX {
             assert!(batch.takes("{}", 10));
             batch.push("{}", 10, at(n));
         }
         assert!(!batch.takes("{}", 10));
-        let mut batch = Batch::default();
+        let mut batch = Batch::new(Keys::Enforced);
         batch.push("{}", BATCH_MAX_BYTES - 10, at(1));
         assert!(batch.takes("{}", 10) && !batch.takes("{}", 11));
         assert!(!batch.takes(&"\\u0000".repeat(700_000), 10));
         batch.push("{}", 1, at(2));
         assert_eq!(batch.into_body(), b"{\"ops\":[{},{}]}");
+    }
+
+    #[test]
+    fn foreign_keys_are_turned_off_first() {
+        let mut batch = Batch::new(Keys::Off);
+        for n in 1..SQL_OPS_MAX {
+            assert!(batch.takes("{}", 10));
+            batch.push("{}", 10, at(n));
+        }
+        assert!(!batch.takes("{}", 10));
+        let mut batch = Batch::new(Keys::Off);
+        batch.push("{}", 1, at(1));
+        let body = String::from_utf8(batch.into_body()).unwrap();
+        assert_eq!(body, format!("{{\"ops\":[{KEYS_OFF},{{}}]}}"));
     }
 }

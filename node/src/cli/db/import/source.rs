@@ -4,12 +4,14 @@
 use std::io::Read;
 use std::path::Path;
 
-use orama_cluster::{Dump, DumpError, SqlPiece, sql_pieces, with_arguments};
+use orama_cluster::{
+    Dump, DumpError, SqlPiece, sql_pieces, turns_foreign_keys_off, with_arguments,
+};
 use orama_proto::limits::{SQL_PARAMETERS_MAX, SQL_REQUEST_MAX_BYTES, SQL_STATEMENT_MAX_BYTES};
 use orama_proto::sql::{OpKind, SqlOp, SqlValue};
 use tokio::sync::mpsc;
 
-use super::batch::{BATCH_MAX_JSON_BYTES, Batch, Place, encoded};
+use super::batch::{BATCH_MAX_JSON_BYTES, Batch, Keys, Place, encoded};
 use crate::cli::error::CliError;
 use crate::cli::prompt::file_bytes;
 
@@ -137,26 +139,27 @@ impl Source {
     /// Something that cannot be imported.
     pub(super) fn check(&self) -> Result<Found, Stop> {
         let mut statements = 0;
-        let framed = self.each(|place, op| {
+        let framed = self.each(|place, op, _| {
             statements = place.number;
             checked(place, &op).map(drop)
         })?;
         Ok(Found { statements, framed })
     }
 
-    /// Hands over its statements in transactions, from this one on.
+    /// Hands over its statements in transactions, from this one on. A database has its rows in no
+    /// order that foreign keys would allow; SQL says itself whether they are to be enforced.
     ///
     /// # Errors
     /// It cannot be read, or nobody takes them.
     pub(super) fn read(&self, from: usize, to: &mpsc::Sender<Batch>) -> Result<(), Stop> {
-        let mut batch = Batch::default();
-        self.each(|place, op| {
+        let mut batch = Batch::new(Keys::Enforced);
+        self.each(|place, op, keys| {
             if place.number < from {
                 return Ok(());
             }
             let (json, bytes) = checked(place, &op)?;
-            if !batch.takes(&json, bytes) {
-                to.blocking_send(std::mem::take(&mut batch))
+            if batch.keys != keys || !batch.takes(&json, bytes) {
+                to.blocking_send(std::mem::replace(&mut batch, Batch::new(keys)))
                     .map_err(|_| Stop::Closed)?;
             }
             batch.push(&json, bytes, place);
@@ -166,21 +169,33 @@ impl Source {
     }
 
     /// All statements in order. Answers how many were left out.
-    fn each(&self, mut take: impl FnMut(Place, SqlOp) -> Result<(), Stop>) -> Result<usize, Stop> {
+    fn each(
+        &self,
+        mut take: impl FnMut(Place, SqlOp, Keys) -> Result<(), Stop>,
+    ) -> Result<usize, Stop> {
         let mut number = 0;
         let mut framed = 0;
         match self {
             Self::Sql(text) => {
+                let mut keys = Keys::Enforced;
                 for piece in sql_pieces(text) {
                     if piece.is_dump_frame() {
                         framed += 1;
+                        if turns_foreign_keys_off(piece.sql) {
+                            keys = Keys::Off;
+                        } else if piece
+                            .words(2)
+                            .any(|word| word.eq_ignore_ascii_case("foreign_keys"))
+                        {
+                            keys = Keys::Enforced;
+                        }
                         continue;
                     }
                     number += 1;
                     let line = Some(piece.line);
                     let place = Place { number, line };
                     let op = of_piece(&piece).map_err(|why| Stop::Refused(place, why))?;
-                    take(place, op)?;
+                    take(place, op, keys)?;
                 }
             }
             Self::Database(dump) => dump.each::<Stop>(|statement| {
@@ -192,7 +207,7 @@ impl Source {
                 } else {
                     shortened(&statement.to_sql()).map_err(|why| Stop::Refused(place, why))?
                 };
-                take(place, op)
+                take(place, op, Keys::Off)
             })?,
         }
         Ok(framed)
