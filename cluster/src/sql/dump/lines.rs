@@ -30,6 +30,8 @@ pub struct SqlLines {
     passing_over: bool,
     /// The line `text` begins in.
     line: usize,
+    /// The line in which the string or comment begins that is open.
+    open_line: usize,
     /// Lines that were taken in.
     taken: usize,
 }
@@ -43,6 +45,7 @@ impl SqlLines {
             limit,
             passing_over: false,
             line: 1,
+            open_line: 1,
             taken: 0,
         }
     }
@@ -84,6 +87,9 @@ impl SqlLines {
                 })
             });
         }
+        if std::mem::take(&mut self.scan.opened) {
+            self.open_line = self.taken;
+        }
         let keep = self.scan.start.unwrap_or(self.text.len());
         self.line += lines(self.text.get(counted..keep).unwrap_or_default());
         self.forget(keep);
@@ -122,7 +128,12 @@ impl SqlLines {
     /// # Errors
     /// A string, a comment or the body of a trigger has no end.
     pub fn rest(&mut self) -> Result<Option<SqlStatement>, usize> {
-        let (line, passing_over) = (self.line, self.passing_over);
+        let passing_over = self.passing_over;
+        let line = match self.scan.start {
+            Some(_) => self.line,
+            // A comment between statements, of which nothing is kept.
+            None => self.open_line,
+        };
         let may_end = self.scan.may_end();
         let sql = match self.scan.start {
             Some(_) if !passing_over => Some(self.text.trim_end().to_owned()),
@@ -166,7 +177,8 @@ mod tests {
             Some(trigger)
         );
         assert_eq!(pushed(trigger.trim_end_matches("END")).1, Err(1));
-        assert_eq!(pushed("\n-- a\n/* b\n").1, Err(4));
+        assert_eq!(pushed("\n-- a\n/* b\n").1, Err(3));
+        assert_eq!(pushed("/* a */ /*\n*/ /* b\nc\n").1, Err(2));
         assert_eq!(pushed("\n-- a\n;; /* b */").1, Ok(None));
     }
 

@@ -153,6 +153,8 @@ pub(super) struct Scan {
     shape: Shape,
     /// What ends the string or comment that is open.
     open: Option<&'static str>,
+    /// Whether that began in what was read last.
+    pub(super) opened: bool,
 }
 
 impl Scan {
@@ -166,7 +168,10 @@ impl Scan {
         let mut found = None;
         loop {
             let before = tokens.at;
-            match tokens.next() {
+            let goes_on = tokens.open.is_some();
+            let token = tokens.next();
+            self.opened |= !goes_on && tokens.open.is_some();
+            match token {
                 None => break,
                 Some((Token::Space, _)) => {}
                 Some((Token::Semicolon, _)) => match self.start {

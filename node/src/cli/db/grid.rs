@@ -296,7 +296,7 @@ mod tests {
             "\u{301}".repeat(1 << 18)
         );
         for line in lines(&json, None) {
-            assert!(line.len() < 3 * CELL_MAX, "{}", line.len());
+            assert!(line.len() < 4 * CELL_MAX, "{}", line.len());
         }
         assert!(lines(&json, None)[2].contains("x…  1"));
     }

@@ -139,7 +139,7 @@ async fn a_failure_names_the_line_and_what_is_in() {
     let lost = ran(&["db", "import", &path], vec![(503, "{}")]).await;
     let error = lost.result.unwrap_err().to_string();
     assert!(
-        error.contains("is not known; nothing was imported before"),
+        error.contains("line 1 to line 100 were made is not known: look, then go on with --from 1 or --from 101; nothing was imported before"),
         "{error}"
     );
     // What is too long is found before anything is sent.

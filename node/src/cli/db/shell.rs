@@ -122,7 +122,7 @@ impl Shell {
             }
             Ok(None) => Ok(()),
             Err(line) => Err(CliError::Failed(
-                "a string, comment or trigger that begins here has no end; it was not run".into(),
+                "the statement or comment that begins here has no end; it was not run".into(),
             )
             .at(place(line))),
         }
