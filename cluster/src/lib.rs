@@ -24,4 +24,7 @@ pub use journal::{JournalError, JournalQuery, JournalStats, JournalStore};
 pub use membership::{Cluster, ClusterError, ClusterOptions, LinkOptions, OperationError, Seed};
 pub use mesh::{CallError, Declined, Handler, Incoming, Lane, Mesh, Service};
 pub use meta::{MetaOptions, MetaStore, NamespaceEntry, OpenError, ProposeError};
-pub use sql::{Dump, DumpError, DumpStatement, SqlPiece, split_sql, sql_pieces};
+pub use sql::{
+    Dump, DumpError, DumpStatement, SqlLines, SqlPiece, SqlStatement, SqlTooLong, split_sql,
+    sql_pieces, turns_foreign_keys_off, with_arguments,
+};

@@ -156,6 +156,18 @@ impl SqlCode {
     }
 }
 
+/// What to do instead of what was refused. Functions, HTTP and the command line have names of
+/// their own for it, so each words it itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SqlHint {
+    /// Send the statement as a write.
+    Execute,
+    /// Send it as a query.
+    Query,
+    /// Send the statements together, as a transaction.
+    Transaction,
+}
+
 /// A statement that failed and changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -164,6 +176,8 @@ pub struct SqlError {
     pub code: SqlCode,
     /// For people. Never holds an argument's value.
     pub message: String,
+    /// The way out, if there is one.
+    pub hint: Option<SqlHint>,
 }
 
 impl SqlError {
@@ -172,6 +186,19 @@ impl SqlError {
         Self {
             code,
             message: message.into(),
+            hint: None,
+        }
+    }
+    /// With the way out.
+    pub fn hinting(mut self, hint: SqlHint) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+    /// The message with the way out as `call` names it.
+    pub fn worded(&self, call: impl FnOnce(SqlHint) -> &'static str) -> String {
+        match self.hint {
+            Some(hint) => format!("{}: use {}", self.message, call(hint)),
+            None => self.message.clone(),
         }
     }
     /// `INVALID_ARGUMENT`.

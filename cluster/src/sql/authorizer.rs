@@ -126,7 +126,7 @@ pub(super) fn decide(context: &AuthContext<'_>, mode: Mode, word: Word) -> Resul
             Err("ATTACH and DETACH are not allowed: a namespace has one database".into())
         }
         AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => {
-            Err("BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed: use db_transaction".into())
+            Err(BRACKETS.into())
         }
         AuthAction::CreateTempIndex { .. }
         | AuthAction::CreateTempTable { .. }
@@ -140,7 +140,7 @@ pub(super) fn decide(context: &AuthContext<'_>, mode: Mode, word: Word) -> Resul
             Err("virtual tables are not allowed".into())
         }
 
-        _ if mode == Mode::Read => Err("this changes the database: use db_execute".into()),
+        _ if mode == Mode::Read => Err(CHANGES.into()),
         AuthAction::Insert { table_name }
         | AuthAction::Delete { table_name }
         | AuthAction::Update { table_name, .. } => writable(table_name, word),
@@ -162,6 +162,10 @@ pub(super) fn decide(context: &AuthContext<'_>, mode: Mode, word: Word) -> Resul
     }
 }
 
+/// What a read is told that writes; the way out is another for each surface (`SqlHint`).
+pub(super) const CHANGES: &str = "this changes the database";
+/// The same, of transactions.
+pub(super) const BRACKETS: &str = "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed";
 const TEMPORARY: &str = "temporary tables, views and triggers are not allowed: use a table or WITH";
 
 fn is_reading(action: &AuthAction<'_>) -> bool {
@@ -307,9 +311,25 @@ fn pragma(name: &str, value: Option<&str>, mode: Mode) -> Result<bool, String> {
         return Ok(false);
     }
     if mode == Mode::Read && among(&NUMBER_PRAGMAS) {
-        return Err("this changes the database: use db_execute".into());
+        return Err(CHANGES.into());
+    }
+    if mode == Mode::Write && among(&["defer_foreign_keys"]) && value.is_some_and(is_on) {
+        // Statements are compiled otherwise then, as after a change of the schema. It ends with the
+        // entry (`Connection::settle_foreign_keys`); OFF would forget what was violated.
+        return Ok(true);
+    }
+    if mode == Mode::Write && among(&["foreign_keys"]) && value.is_some() {
+        return Err(
+            "PRAGMA foreign_keys = OFF must be the first of a transaction's ops: it holds for those after it, and no longer".into(),
+        );
     }
     Err(format!("PRAGMA {name} is not allowed here"))
+}
+
+fn is_on(value: &str) -> bool {
+    ["on", "1", "true", "yes"]
+        .iter()
+        .any(|on| on.eq_ignore_ascii_case(value))
 }
 
 fn function(name: &str, mode: Mode, word: Word) -> Result<bool, String> {

@@ -9,6 +9,7 @@
 //!   per statement: prepare, bind, run_tenant(|| …), verify_statement
 //!   verify_entry                       before the savepoint is released
 //!   ours("RELEASE …") or ours("ROLLBACK TO …")
+//!   settle_foreign_keys
 //! end_entry
 //! ```
 //!
@@ -31,9 +32,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use orama_proto::limits::SQL_STATEMENT_MAX_BYTES;
-use orama_proto::sql::{SqlCode, SqlError, SqlLimits, Stamp};
+use orama_proto::sql::{SqlCode, SqlError, SqlHint, SqlLimits, Stamp};
 use parking_lot::Mutex;
 use rusqlite::StatementStatus;
+use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 
 use self::budget::Shared;
@@ -83,6 +85,8 @@ pub(super) struct Connection {
     tenant: Mode,
     /// The page quota that is set.
     pages: Cell<u32>,
+    /// Whether foreign keys are not enforced, for the entry that runs.
+    unchecked: Cell<bool>,
     scratch: RefCell<Arc<raw::Scratch>>,
     /// Our statements with the token, by their texts.
     texts: RefCell<HashMap<&'static str, Arc<str>>>,
@@ -172,9 +176,10 @@ impl Connection {
             Word::Vacuum => Err(SqlError::invalid(
                 "VACUUM is not allowed: the node keeps the file itself",
             )),
-            Word::Explain if self.tenant == Mode::Write => Err(SqlError::invalid(
-                "EXPLAIN is not allowed in a write: ask it with db_query",
-            )),
+            Word::Explain if self.tenant == Mode::Write => {
+                let error = SqlError::invalid("EXPLAIN is not allowed in a write");
+                Err(error.hinting(SqlHint::Query))
+            }
             word => Ok(word),
         }
     }
@@ -191,6 +196,9 @@ impl Connection {
         raw::take_no_room();
         raw::take_failed_allocation();
         *self.scratch.borrow_mut() = raw::limit_scratch(SCRATCH_WRITE_MAX, UNDO_MAX);
+        if self.unchecked.get() {
+            self.enforce_foreign_keys(true)?;
+        }
         if self.shared.take_schema_changed() {
             // What is in memory of the schema (statistics of dropped indexes, say) may differ from
             // what a connection has that opens the file now: both have to plan alike.
@@ -225,6 +233,31 @@ impl Connection {
         let _ = self.limit_programs(i32::MAX);
         raw::set_clock(None);
         *self.scratch.borrow_mut() = raw::limit_scratch(u64::MAX, u64::MAX);
+    }
+    /// Whether the entry's statements are held to foreign keys; `begin_entry` says yes. Comes before the
+    /// entry's first statement. (The PRAGMA does nothing inside of a transaction, because violations may
+    /// be counted by then. None are here: every entry ends with [`Self::settle_foreign_keys`].)
+    pub(super) fn enforce_foreign_keys(&self, on: bool) -> Result<(), EngineFault> {
+        self.conn
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, on)
+            .map_err(|error| failure::opening(&error))?;
+        // Whether keys are looked at is compiled in. What was compiled before would be compiled again
+        // while it runs, on account of the budget, and only where it was cached.
+        self.conn.flush_prepared_statement_cache();
+        self.unchecked.set(!on);
+        Ok(())
+    }
+    /// Ends what an entry began with `PRAGMA defer_foreign_keys`, and forgets the violations that SQLite has
+    /// counted, after [`Self::verify_entry`] asked for them. SQLite does both at COMMIT only, and other entries
+    /// may share the transaction. (Where rows are without their parent, which an entry without foreign
+    /// keys can bring about, the count may even be below zero, which COMMIT would refuse.)
+    pub(super) fn settle_foreign_keys(&self) -> Result<(), EngineFault> {
+        let _open = self.shared.mode(Mode::Open);
+        // It happens when the statement is compiled. Running it would make all others be compiled anew.
+        self.conn
+            .prepare("PRAGMA defer_foreign_keys=OFF")
+            .map(drop)
+            .map_err(|error| failure::opening(&error))
     }
     /// From here on statements are ended at the deadline, or when `cancelled`.
     pub(super) fn begin_read(&self, deadline: Instant, cancelled: Arc<AtomicBool>) {

@@ -4,6 +4,9 @@
 //! run (no view, no trigger, no generated column), and what it says its schema is goes on only if
 //! it is one statement.
 
+mod lines;
+mod literals;
+mod pieces;
 mod row;
 mod schema;
 mod split;
@@ -15,9 +18,12 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
+pub use self::lines::{SqlLines, SqlStatement, SqlTooLong};
+pub use self::literals::with_arguments;
+use self::pieces::Pieces;
 use self::schema::{Schema, Table};
 pub(super) use self::split::first_word;
-pub use self::split::{SqlPiece, split_sql, sql_pieces};
+pub use self::split::{SqlPiece, split_sql, sql_pieces, turns_foreign_keys_off};
 use super::raw;
 
 /// A file that cannot be dumped.
@@ -55,9 +61,17 @@ impl DumpStatement {
         }
     }
 
-    /// As text, values written out; without a semicolon.
+    /// Its arguments.
+    pub fn args(&self) -> &[SqlValue] {
+        &self.args
+    }
+
+    /// As text, values written out; without a semicolon, which may follow directly. No longer than a
+    /// statement may be, but for one of a schema that is.
     pub fn to_sql(&self) -> String {
-        row::written_out(&self.sql, &self.args)
+        let mut text = row::written_out(&self.sql, &self.args);
+        text.push_str(split::end_of_comment(&self.sql));
+        text
     }
 }
 
@@ -100,10 +114,15 @@ impl Dump {
         Ok(Self { conn, schema })
     }
 
-    /// Hands over the statements, in an order in which they can be run one after the other with
-    /// foreign keys on: tables (those that others refer to first) with their rows, counters
-    /// of AUTOINCREMENT, indexes, triggers, views. No order helps rows that refer to each other in
-    /// a circle, and rows of a table that refer to later ones of it are not sorted.
+    /// Hands over the statements, in an order in which they can be run one after the other: tables (those
+    /// that others refer to first) and indexes, rows, counters of AUTOINCREMENT, views, triggers, the
+    /// numbers of the header. Indexes come before the rows: to sort all keys of a large table at once
+    /// takes more than a transaction may.
+    ///
+    /// No order serves foreign keys between rows that refer to each other, or to later rows of their own table:
+    /// whoever runs the statements does not enforce them (see [`turns_foreign_keys_off`]).
+    ///
+    /// A row too long for a statement goes in pieces through a table that is made and dropped for it.
     ///
     /// # Errors
     /// What the file answers, and whatever `take` answers: then nothing more is read.
@@ -111,25 +130,38 @@ impl Dump {
         &self,
         mut take: impl FnMut(DumpStatement) -> Result<(), E>,
     ) -> Result<(), E> {
-        for table in &self.schema.tables {
+        let schema = &self.schema;
+        for table in &schema.tables {
             take(plain(table.sql.clone()))?;
         }
-        for table in &self.schema.tables {
-            self.rows(table, &mut take)?;
+        for sql in &schema.indexes {
+            take(plain(sql.clone()))?;
         }
-        for (table, seq) in &self.schema.counters {
+        let mut pieces = Pieces::beside(&schema.names);
+        for table in &schema.tables {
+            self.rows(table, &mut pieces, &mut take)?;
+        }
+        pieces.end(&mut take)?;
+        for table in schema.tables.iter().filter(|table| table.autoincrement) {
             // The rows have set it to the largest rowid that is there now.
             take(DumpStatement {
                 sql: "DELETE FROM sqlite_sequence WHERE name = ?".to_owned(),
-                args: vec![SqlValue::Text(table.clone())],
+                args: vec![SqlValue::Text(table.name.clone())],
             })?;
-            take(DumpStatement {
-                sql: "INSERT INTO sqlite_sequence(name, seq) VALUES(?, ?)".to_owned(),
-                args: vec![SqlValue::Text(table.clone()), SqlValue::Integer(*seq)],
-            })?;
+            if let Some(counter) = &table.counter {
+                take(DumpStatement {
+                    sql: "INSERT INTO sqlite_sequence(name, seq) VALUES(?, ?)".to_owned(),
+                    args: vec![SqlValue::Text(table.name.clone()), counter.clone()],
+                })?;
+            }
         }
-        for sql in &self.schema.rest {
+        for sql in schema.views.iter().chain(&schema.triggers) {
             take(plain(sql.clone()))?;
+        }
+        for (pragma, number) in &schema.numbers {
+            if *number != 0 {
+                take(plain(format!("PRAGMA {pragma}={number}")))?;
+            }
         }
         Ok(())
     }
@@ -137,14 +169,21 @@ impl Dump {
     fn rows<E: From<DumpError>>(
         &self,
         table: &Table,
+        pieces: &mut Pieces,
         take: &mut impl FnMut(DumpStatement) -> Result<(), E>,
     ) -> Result<(), E> {
         let file = |e: rusqlite::Error| DumpError::from(e);
         let (select, insert) = row::statements(table);
         let mut statement = self.conn.prepare(&select).map_err(file)?;
+        let columns = statement.column_count();
         let mut rows = statement.raw_query();
         while let Some(row) = rows.next().map_err(file)? {
-            take(row::insert(&insert, row, table.columns.len())?)?;
+            let mut cells = row::cells(row, columns)?;
+            let in_pieces = pieces.take_long(&table.name, &insert, &mut cells, take)?;
+            take(row::insert(&insert, cells))?;
+            if in_pieces {
+                pieces.clear(take)?;
+            }
         }
         Ok(())
     }

@@ -20,7 +20,10 @@ mod writer;
 pub(crate) use databases::{
     Backup, DatabaseInfo, Databases, DatabasesOptions, Fenced, Floor, Metrics, SaveFault, Staged,
 };
-pub use dump::{Dump, DumpError, DumpStatement, SqlPiece, split_sql, sql_pieces};
+pub use dump::{
+    Dump, DumpError, DumpStatement, SqlLines, SqlPiece, SqlStatement, SqlTooLong, split_sql,
+    sql_pieces, turns_foreign_keys_off, with_arguments,
+};
 pub(crate) use reader::{Query, Reader};
 pub(crate) use writer::{Applied, Item, Mark, Writer};
 

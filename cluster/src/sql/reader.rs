@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use orama_proto::sql::{Rows, SqlCode, SqlError, SqlValue};
+use orama_proto::sql::{Rows, SqlCode, SqlError, SqlHint, SqlValue};
 
 use super::EngineFault;
 use super::connection::{Connection, Failure};
 use super::rows::{self, Caps};
 
 /// What a statement is answered that would change something.
-const CHANGES: &str = "this statement changes data: use db_execute (POST /v1/rqlite/exec)";
+const CHANGES: &str = "this statement changes data";
 
 /// One query.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ impl Reader {
 
     /// Runs the queries in one read transaction: all see the same moment. Each is answered for
     /// itself; `bytes` are shared by all. A query that would write is refused with a
-    /// message that names db_execute.
+    /// hint of the way.
     pub(crate) fn run(
         &mut self,
         queries: &[Query],
@@ -106,7 +106,7 @@ impl Reader {
     fn answer(&self, query: &Query, caps: Caps) -> Result<Rows, Failure> {
         let mut statement = self.conn.prepare(&query.sql)?;
         if !statement.readonly() {
-            return Err(Failure::Statement(SqlError::invalid(CHANGES)));
+            return Err(Failure::Statement(SqlError::invalid(CHANGES).hinting(SqlHint::Execute)));
         }
         rows::bind(&self.conn, &mut statement, &query.args)?;
         self.conn

@@ -348,6 +348,10 @@ fn failure(status: u16, body: &[u8], headers: &HeaderMap) -> ApiFailure {
             .get("failed_index")
             .and_then(Value::as_u64)
             .and_then(|index| index.try_into().ok()),
+        retryable: error
+            .and_then(|e| e.get("retryable"))
+            .or_else(|| parsed.get("retryable"))
+            .and_then(Value::as_bool),
     }
 }
 

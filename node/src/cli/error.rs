@@ -42,6 +42,24 @@ pub struct ApiFailure {
     pub advice: Option<String>,
     /// The statement of a transaction that was rolled back which failed.
     pub failed_index: Option<usize>,
+    /// Whether the same may be asked again, when the answer says so. Of a gateway that cannot
+    /// serve now, "no" means that it does not know what became of the request.
+    pub retryable: Option<bool>,
+}
+
+impl ApiFailure {
+    /// Whether it is certain that a write was not made.
+    pub fn changed_nothing(&self) -> bool {
+        match self.status {
+            // A proxy may have given up waiting.
+            408 => false,
+            400..=499 => true,
+            503 => self.retryable == Some(true),
+            // Ours: the statement ran out of its time, the database or a disk is full.
+            504 | 507 => !self.code.is_empty(),
+            _ => false,
+        }
+    }
 }
 
 impl std::fmt::Display for ApiFailure {
@@ -134,6 +152,27 @@ impl CliError {
         }
     }
 
+    /// The same error, with the place in a file or input that it belongs to.
+    pub fn at(self, place: impl std::fmt::Display) -> Self {
+        match self {
+            Self::Api(mut failure) => {
+                failure.message = format!("{place}: {}", failure.message);
+                Self::Api(failure)
+            }
+            Self::Unreachable { url, reason } => Self::Unreachable {
+                url,
+                reason: format!("{reason} ({place})"),
+            },
+            Self::BadAnswer { url, reason } => Self::BadAnswer {
+                url,
+                reason: format!("{reason} ({place})"),
+            },
+            Self::Usage(text) => Self::Usage(format!("{place}: {text}")),
+            Self::Failed(text) => Self::Failed(format!("{place}: {text}")),
+            other => other,
+        }
+    }
+
     /// The exit code; none when there is nothing to complain about.
     pub fn exit(&self) -> Option<Exit> {
         Some(match self {
@@ -177,6 +216,9 @@ impl CliError {
             Self::Api(failure) if failure.advice.is_some() => failure.advice.clone(),
             Self::Api(failure) => match failure.status {
                 401 => Some("the credential was refused; `orama auth login` stores another".into()),
+                503 if failure.retryable == Some(false) => {
+                    Some("look at what became of it before you try again".into())
+                }
                 429 | 503 => Some("this may pass; try again".into()),
                 _ => None,
             },
@@ -197,6 +239,7 @@ mod tests {
             request_id: Some("r".into()),
             advice: None,
             failed_index: None,
+            retryable: None,
         })
     }
 
@@ -215,6 +258,35 @@ mod tests {
         ] {
             assert_eq!(api(status, code).exit(), Some(exit), "{status} {code}");
         }
+    }
+
+    #[test]
+    fn a_write_is_known_not_to_be_made_or_is_not_known() {
+        let failure = |status, code, retryable| {
+            let CliError::Api(mut failure) = api(status, code) else {
+                unreachable!()
+            };
+            failure.retryable = retryable;
+            failure
+        };
+        for (status, code, retryable, known) in [
+            (400, "VALIDATION_FAILED", Some(false), true),
+            (408, "", None, false),
+            (409, "CONFLICT", Some(false), true),
+            (500, "INTERNAL", Some(false), false),
+            (502, "", None, false),
+            (503, "SERVICE_UNAVAILABLE", Some(true), true),
+            (503, "SERVICE_UNAVAILABLE", Some(false), false),
+            (503, "", None, false),
+            (504, "TIMEOUT", Some(false), true),
+            (504, "", None, false),
+            (507, "STORAGE_QUOTA_EXCEEDED", None, true),
+        ] {
+            let failure = failure(status, code, retryable);
+            assert_eq!(failure.changed_nothing(), known, "{status} {code}");
+        }
+        let hint = CliError::Api(failure(503, "", Some(false))).hint().unwrap();
+        assert!(!hint.contains("may pass"), "{hint}");
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub mod environments;
 mod error;
 mod files;
 mod function;
+#[cfg(test)]
+mod harness;
+mod interrupt;
 mod output;
 mod prompt;
 #[cfg(test)]

@@ -87,14 +87,14 @@ impl Output {
 
     /// Something the reader should know although the command goes on.
     pub fn warn(&mut self, line: impl Display) {
-        let _ = writeln!(self.err, "warning: {line}");
+        let _ = writeln!(self.err, "warning: {}", printable(&line.to_string()));
     }
 
     /// The reason of a failure, and what may be done about it.
     pub fn failure(&mut self, error: &CliError) {
         let _ = writeln!(self.err, "error: {}", printable(&error.to_string()));
         if let Some(hint) = error.hint() {
-            let _ = writeln!(self.err, "hint: {hint}");
+            let _ = writeln!(self.err, "hint: {}", printable(&hint));
         }
     }
 
@@ -116,18 +116,29 @@ fn stdout_result(result: std::io::Result<()>) -> Result<(), CliError> {
     })
 }
 
-/// `text` without anything a terminal would obey: what functions log and
-/// people name must not move the reader's cursor. Line ends and tabs stay.
+/// `text` without anything a terminal would obey or that would make it look like other
+/// text: what functions log and people name must not move the reader's cursor, and must not
+/// turn around what stands beside it. Line ends and tabs stay.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() && c != '\n' && c != '\t' {
+        if deceives(c) && c != '\n' && c != '\t' {
             shown.extend(c.escape_default());
         } else {
             shown.push(c);
         }
     }
     shown
+}
+
+/// Controls; marks of direction; what has no width but joiners, which scripts and emoji need;
+/// other line ends.
+pub fn deceives(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{180e}' | '\u{ad}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A duration as people read it.
@@ -151,6 +162,14 @@ mod tests {
     #[test]
     fn terminal_controls_are_shown_and_not_obeyed() {
         assert_eq!(printable("a\x1b[2Jb\tc\nd\r"), "a\\u{1b}[2Jb\tc\nd\\r");
+        assert_eq!(printable("\u{9b}31m\x7f"), "\\u{9b}31m\\u{7f}");
+        // What turns text around, or cannot be seen.
+        for c in "\u{202a}\u{202e}\u{2066}\u{2069}\u{200f}\u{61c}\u{200b}\u{feff}\u{2028}".chars() {
+            let text = format!("admin{c}");
+            assert_eq!(printable(&text), format!("admin{}", c.escape_unicode()));
+        }
+        let family = "é e\u{301} 👩\u{200d}👧 می\u{200c}خواهم עברית";
+        assert_eq!(printable(family), family);
     }
 
     #[test]

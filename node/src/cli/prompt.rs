@@ -1,6 +1,6 @@
 //! Questions to the person at the terminal.
 
-use std::io::{IsTerminal, Read};
+use std::io::{BufRead, IsTerminal, Read};
 use std::process::{Command, Stdio};
 
 use orama_proto::limits::SQL_STATEMENT_MAX_BYTES;
@@ -84,22 +84,16 @@ async fn line() -> Result<Zeroizing<String>, CliError> {
     }
 }
 
-/// The next line of stdin without its end; none when there are no more.
+/// The next line without its end; none when there are no more. Blocks.
 ///
 /// # Errors
 /// When it is longer than a statement may be, or cannot be read.
-pub async fn next_line() -> Result<Option<String>, CliError> {
+pub fn next_line(from: &mut impl BufRead) -> Result<Option<String>, CliError> {
     let limit = SQL_STATEMENT_MAX_BYTES as u64 + 1;
-    let read = tokio::task::spawn_blocking(move || {
-        let mut line = Vec::new();
-        std::io::BufRead::read_until(&mut std::io::stdin().lock().take(limit), b'\n', &mut line)
-            .map(|_| line)
-    });
-    let mut line = match read.await {
-        Ok(Ok(line)) => line,
-        Ok(Err(e)) => return Err(CliError::file("cannot read", "stdin")(e)),
-        Err(e) => return Err(CliError::Failed(format!("cannot read stdin: {e}"))),
-    };
+    let mut line = Vec::new();
+    from.take(limit)
+        .read_until(b'\n', &mut line)
+        .map_err(CliError::file("cannot read", "stdin"))?;
     if line.is_empty() {
         return Ok(None);
     }
@@ -107,12 +101,12 @@ pub async fn next_line() -> Result<Option<String>, CliError> {
         line.pop();
     } else if line.len() as u64 == limit {
         return Err(CliError::Failed(format!(
-            "a line of stdin is longer than the limit of {SQL_STATEMENT_MAX_BYTES} bytes"
+            "it is longer than the limit of {SQL_STATEMENT_MAX_BYTES} bytes; `orama db import` takes longer ones from a file"
         )));
     }
     String::from_utf8(line)
         .map(Some)
-        .map_err(|_| CliError::Failed("a line of stdin is not UTF-8".into()))
+        .map_err(|_| CliError::Failed("it is not UTF-8".into()))
 }
 
 /// All of stdin, at most `limit` bytes.

@@ -19,7 +19,7 @@ const SCHEMA: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, a, b
 
 const YES: &str = "";
 const RESERVED: &str = "_orama_ are reserved";
-const WRITES: &str = "use db_execute";
+const WRITES: &str = "changes the database";
 
 /// Statement, what a write answers, what a read answers.
 #[rustfmt::skip]
@@ -53,13 +53,13 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("DETACH main", "ATTACH", "ATTACH"),
     ("VACUUM", "VACUUM", "VACUUM"),
     ("VACUUM INTO 'x.db'", "VACUUM", "VACUUM"),
-    ("BEGIN", "db_transaction", "db_transaction"),
-    ("COMMIT", "db_transaction", "db_transaction"),
-    ("END", "db_transaction", "db_transaction"),
-    ("ROLLBACK", "db_transaction", "db_transaction"),
-    ("SAVEPOINT s", "db_transaction", "db_transaction"),
-    ("RELEASE entry", "db_transaction", "db_transaction"),
-    ("ROLLBACK TO entry", "db_transaction", "db_transaction"),
+    ("BEGIN", "SAVEPOINT are not", "SAVEPOINT are not"),
+    ("COMMIT", "SAVEPOINT are not", "SAVEPOINT are not"),
+    ("END", "SAVEPOINT are not", "SAVEPOINT are not"),
+    ("ROLLBACK", "SAVEPOINT are not", "SAVEPOINT are not"),
+    ("SAVEPOINT s", "SAVEPOINT are not", "SAVEPOINT are not"),
+    ("RELEASE entry", "SAVEPOINT are not", "SAVEPOINT are not"),
+    ("ROLLBACK TO entry", "SAVEPOINT are not", "SAVEPOINT are not"),
     ("CREATE TEMP TABLE u (a)", "temporary", "temporary"),
     ("CREATE TEMP VIEW u AS SELECT 1", "temporary", "temporary"),
     ("CREATE TEMP TRIGGER tr AFTER INSERT ON t BEGIN SELECT 1; END", "temporary", "temporary"),
@@ -118,8 +118,13 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("PRAGMA user_version = 3", YES, WRITES),
     ("PRAGMA page_count", "not allowed here", YES),
     ("PRAGMA foreign_keys", "not allowed here", YES),
-    ("PRAGMA foreign_keys = OFF", "not allowed here", "not allowed here"),
-    ("PRAGMA defer_foreign_keys = ON", "not allowed here", "not allowed here"),
+    ("PRAGMA foreign_keys = OFF", "first of a transaction's ops", "not allowed here"),
+    ("PRAGMA foreign_keys = ON", "first of a transaction's ops", "not allowed here"),
+    ("PRAGMA defer_foreign_keys = ON", YES, "not allowed here"),
+    ("PRAGMA defer_foreign_keys(1)", YES, "not allowed here"),
+    ("PRAGMA defer_foreign_keys = OFF", "not allowed here", "not allowed here"),
+    ("PRAGMA defer_foreign_keys", "not allowed here", "not allowed here"),
+    ("PRAGMA application_id = -7", YES, WRITES),
     ("PRAGMA writable_schema = ON", "not allowed here", "not allowed here"),
     ("PRAGMA recursive_triggers = ON", "not allowed here", "not allowed here"),
     ("PRAGMA query_only = OFF", "not allowed here", "not allowed here"),

@@ -1,10 +1,10 @@
 //! Sorts SQLite's errors: the statement's own, equal on every replica, or the machine's.
 
 use orama_proto::limits::SQL_VALUE_MAX_BYTES;
-use orama_proto::sql::{SqlCode, SqlError};
+use orama_proto::sql::{SqlCode, SqlError, SqlHint};
 use rusqlite::{Error, ffi};
 
-use super::super::{EngineFault, raw};
+use super::super::{EngineFault, authorizer, raw};
 use super::budget::Ended;
 use super::setup::PATTERN_MAX;
 use super::{Connection, Failure, HELD_READ_MAX, HELD_WRITE_MAX, Mode, PAGE_BYTES};
@@ -54,9 +54,17 @@ impl Connection {
     }
 
     fn statement_error(&self, code: i32, message: String) -> SqlError {
+        let mut hint = None;
         let (code, message) = match code & 0xff {
             ffi::SQLITE_AUTH | ffi::SQLITE_ERROR => match self.shared.take_denied() {
-                Some(denied) => (SqlCode::InvalidArgument, denied),
+                Some(denied) => {
+                    hint = match denied.as_str() {
+                        authorizer::CHANGES => Some(SqlHint::Execute),
+                        authorizer::BRACKETS => Some(SqlHint::Transaction),
+                        _ => None,
+                    };
+                    (SqlCode::InvalidArgument, denied)
+                }
                 None => (SqlCode::InvalidArgument, without_values(message)),
             },
             ffi::SQLITE_CONSTRAINT => (SqlCode::ConstraintViolation, message),
@@ -77,13 +85,16 @@ impl Connection {
                     u64::from(self.pages.get()) * PAGE_BYTES
                 ),
             ),
-            ffi::SQLITE_READONLY => (
-                SqlCode::InvalidArgument,
-                "this changes the database: use db_execute".into(),
-            ),
+            ffi::SQLITE_READONLY => {
+                hint = Some(SqlHint::Execute);
+                (SqlCode::InvalidArgument, authorizer::CHANGES.into())
+            }
             _ => (SqlCode::InvalidArgument, message),
         };
-        SqlError::new(code, cut(message))
+        SqlError {
+            hint,
+            ..SqlError::new(code, cut(message))
+        }
     }
 
     /// What the statement that ran last is told when our allocator refused it memory.

@@ -127,6 +127,7 @@ fn open(
         generator,
         tenant,
         pages: Cell::new(0),
+        unchecked: Cell::new(false),
         scratch: RefCell::new(raw::limit_scratch(u64::MAX, u64::MAX)),
         texts: RefCell::new(HashMap::new()),
         weighed: RefCell::default(),

@@ -102,6 +102,7 @@ fn entry_with(
         conn.ours("ROLLBACK TO entry", &[])?;
     }
     conn.ours("RELEASE entry", &[])?;
+    conn.settle_foreign_keys()?;
     let sum = conn.take_effects();
     conn.end_entry();
     conn.ours("COMMIT", &[])?;

@@ -9,9 +9,45 @@ use rusqlite::types::ValueRef;
 use super::schema::Table;
 use super::{DumpError, DumpStatement};
 
+/// What stands in an INSERT for a column.
+pub(super) enum Cell {
+    /// An argument.
+    Exact(SqlValue),
+    /// The bytes of a text that no literal and no argument of JSON has.
+    Bytes(Vec<u8>),
+    /// SQL, without arguments and quotes.
+    Written(String),
+}
+
+impl Cell {
+    /// Bytes of its text, about.
+    pub(super) fn written_bytes(&self) -> usize {
+        match self {
+            Self::Exact(SqlValue::Null | SqlValue::Integer(_) | SqlValue::Real(_)) => 32,
+            Self::Exact(SqlValue::Text(text)) => {
+                text.len() + text.bytes().filter(|b| *b == b'\'').count() + 2
+            }
+            Self::Exact(SqlValue::Blob(bytes)) => 2 * bytes.len() + 3,
+            Self::Bytes(bytes) => 2 * bytes.len() + "CAST(X'' AS TEXT)".len(),
+            Self::Written(sql) => sql.len(),
+        }
+    }
+
+    /// Its bytes, if it may be long, and what they are.
+    pub(super) fn bytes(&self) -> Option<(&[u8], &'static str)> {
+        match self {
+            Self::Exact(SqlValue::Text(text)) => Some((text.as_bytes(), "TEXT")),
+            Self::Exact(SqlValue::Blob(bytes)) => Some((bytes, "BLOB")),
+            Self::Bytes(bytes) => Some((bytes, "TEXT")),
+            _ => None,
+        }
+    }
+}
+
 /// The query for a table's rows, and the beginning of the statement that inserts one.
 pub(super) fn statements(table: &Table) -> (String, String) {
-    let columns: Vec<String> = table.columns.iter().map(|name| quoted(name)).collect();
+    let columns = table.columns.iter().map(|name| quoted(name));
+    let columns: Vec<String> = table.rowid.map(str::to_owned).into_iter().chain(columns).collect();
     let columns = columns.join(", ");
     let name = quoted(&table.name);
     (
@@ -21,34 +57,51 @@ pub(super) fn statements(table: &Table) -> (String, String) {
     )
 }
 
-pub(super) fn insert(
-    beginning: &str,
-    row: &Row<'_>,
-    columns: usize,
-) -> Result<DumpStatement, DumpError> {
-    let mut sql = String::with_capacity(beginning.len() + 2 * columns);
+pub(super) fn cells(row: &Row<'_>, columns: usize) -> Result<Vec<Cell>, DumpError> {
+    let cell = |column| {
+        Ok(match row.get_ref(column)? {
+            ValueRef::Null => Cell::Exact(SqlValue::Null),
+            ValueRef::Integer(i) => Cell::Exact(SqlValue::Integer(i)),
+            // No argument has them.
+            ValueRef::Real(r) if !r.is_finite() => {
+                let mut sql = String::new();
+                literal(&mut sql, &SqlValue::Real(r));
+                Cell::Written(sql)
+            }
+            ValueRef::Real(r) => Cell::Exact(SqlValue::Real(r)),
+            ValueRef::Blob(blob) => Cell::Exact(SqlValue::Blob(blob.to_vec())),
+            ValueRef::Text(text) => match std::str::from_utf8(text) {
+                Ok(text) if !text.contains('\0') => Cell::Exact(SqlValue::Text(text.to_owned())),
+                // SQLite stores any bytes as text.
+                _ => Cell::Bytes(text.to_vec()),
+            },
+        })
+    };
+    (0..columns).map(cell).collect()
+}
+
+pub(super) fn insert(beginning: &str, cells: Vec<Cell>) -> DumpStatement {
+    let mut sql = String::with_capacity(beginning.len() + 2 * cells.len());
     sql.push_str(beginning);
-    let mut args = Vec::with_capacity(columns);
-    for column in 0..columns {
+    let mut args = Vec::with_capacity(cells.len());
+    for (column, cell) in cells.into_iter().enumerate() {
         if column > 0 {
             sql.push(',');
         }
-        let (arg, exact) = match row.get_ref(column)? {
-            ValueRef::Null => (SqlValue::Null, true),
-            ValueRef::Integer(i) => (SqlValue::Integer(i), true),
-            ValueRef::Real(r) => (SqlValue::Real(r), true),
-            ValueRef::Blob(blob) => (SqlValue::Blob(blob.to_vec()), true),
-            ValueRef::Text(text) => match std::str::from_utf8(text) {
-                Ok(text) if !text.contains('\0') => (SqlValue::Text(text.to_owned()), true),
-                // SQLite stores any bytes as text, but no literal and no argument has them.
-                _ => (SqlValue::Blob(text.to_vec()), false),
-            },
-        };
-        sql.push_str(if exact { "?" } else { "CAST(? AS TEXT)" });
-        args.push(arg);
+        match cell {
+            Cell::Exact(value) => {
+                sql.push('?');
+                args.push(value);
+            }
+            Cell::Bytes(bytes) => {
+                sql.push_str("CAST(? AS TEXT)");
+                args.push(SqlValue::Blob(bytes));
+            }
+            Cell::Written(text) => sql.push_str(&text),
+        }
     }
     sql.push(')');
-    Ok(DumpStatement { sql, args })
+    DumpStatement { sql, args }
 }
 
 /// A name as it can stand in any statement.

@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use orama_proto::sql::SqlValue;
 use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 
 use super::{DumpError, first_word, sql_pieces};
 use crate::sql::connection::STATE_TABLE;
@@ -17,14 +19,23 @@ pub(super) struct Table {
     pub(super) sql: String,
     /// Columns that have values of their own; generated ones do not.
     pub(super) columns: Vec<String>,
+    /// What the rowid is called, where no column is another name of it.
+    pub(super) rowid: Option<&'static str>,
+    pub(super) autoincrement: bool,
+    /// Where AUTOINCREMENT goes on.
+    pub(super) counter: Option<SqlValue>,
 }
 
 pub(super) struct Schema {
     pub(super) tables: Vec<Table>,
-    /// Where AUTOINCREMENT goes on.
-    pub(super) counters: Vec<(String, i64)>,
-    /// Indexes, then triggers, then views.
-    pub(super) rest: Vec<String>,
+    pub(super) indexes: Vec<String>,
+    pub(super) views: Vec<String>,
+    /// After the views: they may be of one.
+    pub(super) triggers: Vec<String>,
+    /// Of everything there is, in lower case.
+    pub(super) names: HashSet<String>,
+    /// PRAGMAs of the header that are the tenant's own.
+    pub(super) numbers: Vec<(&'static str, i64)>,
 }
 
 impl Schema {
@@ -33,11 +44,12 @@ impl Schema {
         // As bytes: a file from elsewhere may have names that are not text.
         let mut statement = conn.prepare(
             "SELECT CAST(type AS BLOB), CAST(name AS BLOB), CAST(tbl_name AS BLOB), \
-             CAST(sql AS BLOB) FROM sqlite_schema \
-             ORDER BY type = 'view', type = 'trigger', type = 'index', rowid",
+             CAST(sql AS BLOB) FROM sqlite_schema ORDER BY rowid",
         )?;
         let mut rows = statement.raw_query();
-        let (mut tables, mut rest) = (Vec::new(), Vec::new());
+        let mut tables = Vec::new();
+        let (mut indexes, mut views, mut triggers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut names = HashSet::new();
         while let Some(row) = rows.next()? {
             let text = |column: usize| -> Result<Option<String>, DumpError> {
                 let bytes: Option<Vec<u8>> = row.get(column)?;
@@ -45,6 +57,7 @@ impl Schema {
             };
             let name = text(1)?.unwrap_or_default();
             let table = text(2)?.unwrap_or_default();
+            names.insert(name.to_ascii_lowercase());
             let left_out = |name: &str| starts(name, OURS) || starts(name, SQLITES);
             if left_out(&name) || left_out(&table) {
                 continue;
@@ -52,9 +65,20 @@ impl Schema {
             // An index that a constraint made has no text.
             let Some(sql) = text(3)? else { continue };
             one_statement(&name, &sql)?;
-            if text(0)?.as_deref() != Some("table") {
-                rest.push(sql);
-                continue;
+            match text(0)?.as_deref() {
+                Some("table") => {}
+                Some("index") => {
+                    indexes.push(sql);
+                    continue;
+                }
+                Some("view") => {
+                    views.push(sql);
+                    continue;
+                }
+                _ => {
+                    triggers.push(sql);
+                    continue;
+                }
             }
             if is_virtual(&sql) {
                 return Err(DumpError::Unsupported(format!(
@@ -63,16 +87,25 @@ impl Schema {
             }
             tables.push(Table {
                 columns: columns(conn, &name)?,
+                rowid: rowid(conn, &name)?,
+                autoincrement: super::split::has_word(&sql, "autoincrement"),
+                counter: None,
                 name,
                 sql,
             });
         }
-        let tables = parents_first(conn, tables)?;
-        let counters = counters(conn, &tables)?;
+        let mut tables = parents_first(conn, tables)?;
+        counters(conn, &mut tables)?;
+        let number = |pragma| -> Result<(&'static str, i64), DumpError> {
+            Ok((pragma, conn.pragma_query_value(None, pragma, |row| row.get(0))?))
+        };
         Ok(Self {
             tables,
-            counters,
-            rest,
+            indexes,
+            views,
+            triggers,
+            names,
+            numbers: vec![number("user_version")?, number("application_id")?],
         })
     }
 }
@@ -163,23 +196,47 @@ fn parents_first(conn: &Connection, tables: Vec<Table>) -> Result<Vec<Table>, Du
     Ok(tables)
 }
 
-fn counters(conn: &Connection, tables: &[Table]) -> Result<Vec<(String, i64)>, DumpError> {
-    let there: bool = conn.query_row(
-        "SELECT EXISTS(SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence')",
-        [],
-        |row| row.get(0),
-    )?;
-    if !there {
-        return Ok(Vec::new());
-    }
-    let mut statement = conn
-        .prepare("SELECT seq FROM sqlite_sequence WHERE name = ?1 AND typeof(seq) = 'integer'")?;
-    let mut counters = Vec::new();
+/// Reads where AUTOINCREMENT goes on. SQLite keeps numbers there; a tenant may write others.
+fn counters(conn: &Connection, tables: &mut [Table]) -> Result<(), DumpError> {
+    let tables = tables.iter_mut().filter(|table| table.autoincrement);
     for table in tables {
+        let mut statement = conn.prepare_cached(
+            "SELECT seq FROM sqlite_sequence WHERE name = ?1 AND typeof(seq) IN ('integer', 'real')",
+        )?;
         let mut rows = statement.query([&table.name])?;
         if let Some(row) = rows.next()? {
-            counters.push((table.name.clone(), row.get(0)?));
+            table.counter = match row.get_ref(0)? {
+                ValueRef::Integer(seq) => Some(SqlValue::Integer(seq)),
+                ValueRef::Real(seq) if seq.is_finite() => Some(SqlValue::Real(seq)),
+                _ => None,
+            };
         }
     }
-    Ok(counters)
+    Ok(())
+}
+
+/// What the rowid can be called, where rows have one that no column shows: statements may keep such
+/// numbers, so that the rows get them again.
+fn rowid(conn: &Connection, table: &str) -> Result<Option<&'static str>, DumpError> {
+    let shown: bool = conn
+        .prepare_cached(
+            "SELECT EXISTS(SELECT 1 FROM pragma_table_list(?1) WHERE schema = 'main' AND wr)
+                OR ((SELECT count(*) FROM pragma_table_xinfo(?1) WHERE pk) = 1
+                    AND EXISTS(SELECT 1 FROM pragma_table_xinfo(?1)
+                        WHERE pk AND type = 'INTEGER' COLLATE NOCASE)
+                    AND NOT EXISTS(SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk'))",
+        )?
+        .query_row([table], |row| row.get(0))?;
+    if shown {
+        return Ok(None);
+    }
+    let mut taken = conn.prepare_cached(
+        "SELECT EXISTS(SELECT 1 FROM pragma_table_xinfo(?1) WHERE name = ?2 COLLATE NOCASE)",
+    )?;
+    for name in ["rowid", "_rowid_", "oid"] {
+        if !taken.query_row([table, name], |row| row.get::<_, bool>(0))? {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }

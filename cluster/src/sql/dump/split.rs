@@ -1,5 +1,7 @@
 //! Cuts a file of SQL into statements, without understanding them.
 
+use std::ops::Range;
+
 /// One statement of a longer text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SqlPiece<'a> {
@@ -14,16 +16,43 @@ pub struct SqlPiece<'a> {
 
 impl SqlPiece<'_> {
     /// Whether it is of the frame that `sqlite3 FILE .dump` puts around its statements:
-    /// transaction brackets and `PRAGMA foreign_keys` or `writable_schema`.
+    /// transaction brackets, `PRAGMA foreign_keys` or `writable_schema`, and what ANALYZE found,
+    /// which a database takes from nowhere but its own ANALYZE.
     pub fn is_dump_frame(&self) -> bool {
         let mut words = words(self.sql);
         let mut word = || words.next().unwrap_or_default().to_ascii_lowercase();
         match word().as_str() {
             "begin" | "commit" | "end" => true,
             "pragma" => matches!(word().as_str(), "foreign_keys" | "writable_schema"),
+            "analyze" => matches!(word().as_str(), "sqlite_schema" | "sqlite_master"),
+            "insert" => word() == "into" && word().starts_with("sqlite_stat"),
             _ => false,
         }
     }
+
+    /// Its first words, as they are written: at most `count`, until something else comes.
+    pub fn words(&self, count: usize) -> impl Iterator<Item = &str> {
+        words(self.sql).take(count)
+    }
+}
+
+/// Whether a statement is `PRAGMA foreign_keys = OFF`, however it is written. As the first op of a
+/// transaction it says that foreign keys are not enforced in it.
+pub fn turns_foreign_keys_off(sql: &str) -> bool {
+    let mut tokens = Tokens::of(sql);
+    let mut all = std::iter::from_fn(|| tokens.next())
+        .filter(|(token, _)| !matches!(token, Token::Space | Token::Semicolon))
+        .map(|(_, text)| text.to_ascii_lowercase());
+    let mut next = || all.next().unwrap_or_default();
+    if next() != "pragma" || next() != "foreign_keys" {
+        return false;
+    }
+    let closed = match next().as_str() {
+        "=" => "",
+        "(" => ")",
+        _ => return false,
+    };
+    matches!(next().as_str(), "off" | "0" | "false" | "no") && next() == closed && next().is_empty()
 }
 
 /// The statements of a text as [`sql_pieces`] cuts it, without the frame that
@@ -39,7 +68,8 @@ pub fn sql_pieces(text: &str) -> impl Iterator<Item = SqlPiece<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     Pieces {
         text,
-        at: 0,
+        scan: Scan::default(),
+        counted: 0,
         line: 1,
     }
 }
@@ -51,7 +81,7 @@ pub(crate) fn first_word(sql: &str) -> &str {
 
 /// The words of a statement until something else comes.
 pub(super) fn words(sql: &str) -> impl Iterator<Item = &str> {
-    let mut tokens = Tokens { text: sql, at: 0 };
+    let mut tokens = Tokens::of(sql);
     std::iter::from_fn(move || {
         loop {
             match tokens.next()? {
@@ -63,10 +93,33 @@ pub(super) fn words(sql: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// Whether a keyword is in a statement, outside of strings, quoted names and comments.
+pub(super) fn has_word(sql: &str, word: &str) -> bool {
+    let mut tokens = Tokens::of(sql);
+    std::iter::from_fn(|| tokens.next())
+        .any(|(token, text)| token == Token::Word && text.eq_ignore_ascii_case(word))
+}
+
+/// What has to follow a statement so that a semicolon after it is none of its last comment.
+pub(super) fn end_of_comment(sql: &str) -> &'static str {
+    let mut tokens = Tokens::of(sql);
+    match std::iter::from_fn(|| tokens.next()).last() {
+        Some((Token::Space, text)) if text.starts_with("--") && !text.ends_with('\n') => "\n",
+        Some((Token::Space, text))
+            if text.starts_with("/*") && (text.len() < 4 || !text.ends_with("*/")) =>
+        {
+            "*/"
+        }
+        _ => "",
+    }
+}
+
 struct Pieces<'a> {
     text: &'a str,
-    at: usize,
-    /// The line `at` is in.
+    scan: Scan,
+    /// Up to here lines were counted.
+    counted: usize,
+    /// The line that is in.
     line: usize,
 }
 
@@ -74,43 +127,86 @@ impl<'a> Iterator for Pieces<'a> {
     type Item = SqlPiece<'a>;
 
     fn next(&mut self) -> Option<SqlPiece<'a>> {
-        let mut tokens = Tokens {
-            text: self.text,
-            at: self.at,
+        let whole = self.scan.next(self.text);
+        let complete = whole.is_some();
+        let range = match whole {
+            Some(range) => range,
+            None => self.scan.start.take()?..self.text.len(),
         };
-        let mut start = None;
-        let mut shape = Shape::default();
-        loop {
-            let before = tokens.at;
-            let token = tokens.next();
-            match token {
-                Some((Token::Space, _)) => continue,
-                Some((Token::Semicolon, _)) if start.is_none() => continue,
-                Some((Token::Semicolon, _)) if !shape.ends_here() => {}
-                Some((Token::Semicolon, _)) | None => {
-                    let start = start?;
-                    self.line += lines(self.text.get(self.at..start)?);
-                    let line = self.line;
-                    self.line += lines(self.text.get(start..tokens.at)?);
-                    self.at = tokens.at;
-                    return Some(SqlPiece {
-                        line,
-                        sql: self.text.get(start..before)?.trim_end(),
-                        complete: token.is_some(),
-                    });
-                }
-                Some((kind, word)) => {
-                    start.get_or_insert(before);
-                    shape.word(if kind == Token::Word { word } else { "" });
-                    continue;
-                }
-            }
-            shape.semicolon();
-        }
+        self.line += lines(self.text.get(self.counted..range.start)?);
+        self.counted = range.start;
+        Some(SqlPiece {
+            line: self.line,
+            sql: self.text.get(range)?.trim_end(),
+            complete,
+        })
     }
 }
 
-fn lines(text: &str) -> usize {
+/// How far a text was read, so that reading can go on when there is more of it.
+#[derive(Default)]
+pub(super) struct Scan {
+    /// Bytes that were read.
+    pub(super) at: usize,
+    /// Where the statement begins that is open.
+    pub(super) start: Option<usize>,
+    shape: Shape,
+    /// What ends the string or comment that is open.
+    open: Option<&'static str>,
+    /// Whether that began in what was read last.
+    pub(super) opened: bool,
+}
+
+impl Scan {
+    /// The next statement, without its semicolon; none when the text ends before one.
+    pub(super) fn next(&mut self, text: &str) -> Option<Range<usize>> {
+        let mut tokens = Tokens {
+            text,
+            at: self.at,
+            open: self.open.take(),
+        };
+        let mut found = None;
+        loop {
+            let before = tokens.at;
+            let goes_on = tokens.open.is_some();
+            let token = tokens.next();
+            self.opened |= !goes_on && tokens.open.is_some();
+            match token {
+                None => break,
+                Some((Token::Space, _)) => {}
+                Some((Token::Semicolon, _)) => match self.start {
+                    None => {}
+                    Some(_) if !self.shape.ends_here() => self.shape.semicolon(),
+                    Some(start) => {
+                        found = Some(start..before);
+                        self.start = None;
+                        self.shape = Shape::default();
+                        break;
+                    }
+                },
+                Some((kind, word)) => {
+                    self.start.get_or_insert(before);
+                    self.shape.word(if kind == Token::Word { word } else { "" });
+                }
+            }
+        }
+        self.at = tokens.at;
+        self.open = tokens.open;
+        found
+    }
+
+    /// Whether a string or comment has no end yet.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some_and(|end| end != LINE_END)
+    }
+
+    /// Whether the open statement may end where the text ends.
+    pub(super) fn may_end(&self) -> bool {
+        !self.is_open() && self.shape.ends_here()
+    }
+}
+
+pub(super) fn lines(text: &str) -> usize {
     text.bytes().filter(|b| *b == b'\n').count()
 }
 
@@ -156,8 +252,8 @@ impl Shape {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token {
-    /// White space or a comment.
+pub(super) enum Token {
+    /// White space or a comment; also the rest of a string that began earlier.
     Space,
     Semicolon,
     /// A keyword or a name.
@@ -166,25 +262,39 @@ enum Token {
     Other,
 }
 
-struct Tokens<'a> {
+/// Ends a comment that begins with `--`.
+const LINE_END: &str = "\n";
+
+pub(super) struct Tokens<'a> {
     text: &'a str,
-    at: usize,
+    pub(super) at: usize,
+    /// What ends the string or comment in which the text before `at` ends.
+    open: Option<&'static str>,
 }
 
 impl<'a> Tokens<'a> {
-    fn next(&mut self) -> Option<(Token, &'a str)> {
+    pub(super) fn of(text: &'a str) -> Self {
+        Self {
+            text,
+            at: 0,
+            open: None,
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Option<(Token, &'a str)> {
         let rest = self.text.get(self.at..)?;
         let bytes = rest.as_bytes();
         let first = *bytes.first()?;
-        let (token, len) = match (first, bytes.get(1)) {
-            (b';', _) => (Token::Semicolon, 1),
-            (b' ' | b'\t' | b'\n' | b'\r' | 0x0c, _) => (Token::Space, 1),
-            (b'-', Some(b'-')) => (Token::Space, until(rest, 2, "\n")),
-            (b'/', Some(b'*')) => (Token::Space, until(rest, 2, "*/")),
-            (b'\'', _) => (Token::Other, until(rest, 1, "'")),
-            (b'"', _) => (Token::Other, until(rest, 1, "\"")),
-            (b'`', _) => (Token::Other, until(rest, 1, "`")),
-            (b'[', _) => (Token::Other, until(rest, 1, "]")),
+        let (token, len) = match (self.open.take(), first, bytes.get(1)) {
+            (Some(end), _, _) => (Token::Space, self.until(rest, 0, end)),
+            (_, b';', _) => (Token::Semicolon, 1),
+            (_, b' ' | b'\t' | b'\n' | b'\r' | 0x0c, _) => (Token::Space, 1),
+            (_, b'-', Some(b'-')) => (Token::Space, self.until(rest, 2, LINE_END)),
+            (_, b'/', Some(b'*')) => (Token::Space, self.until(rest, 2, "*/")),
+            (_, b'\'', _) => (Token::Other, self.until(rest, 1, "'")),
+            (_, b'"', _) => (Token::Other, self.until(rest, 1, "\"")),
+            (_, b'`', _) => (Token::Other, self.until(rest, 1, "`")),
+            (_, b'[', _) => (Token::Other, self.until(rest, 1, "]")),
             _ if word_byte(first) => {
                 let len = bytes.iter().position(|b| !word_byte(*b));
                 (Token::Word, len.unwrap_or(bytes.len()))
@@ -194,14 +304,19 @@ impl<'a> Tokens<'a> {
         self.at += len;
         Some((token, rest.get(..len)?))
     }
-}
 
-/// Length up to and with the next `end` at or after `from`, or of everything. A doubled quote
-/// inside a string makes two strings side by side, which comes to the same.
-fn until(text: &str, from: usize, end: &str) -> usize {
-    text.get(from..)
-        .and_then(|rest| rest.find(end))
-        .map_or(text.len(), |at| from + at + end.len())
+    /// Length up to and with the next `end` at or after `from`, or of everything: then it is
+    /// open. A doubled quote inside a string makes two strings side by side, which comes to
+    /// the same.
+    fn until(&mut self, text: &str, from: usize, end: &'static str) -> usize {
+        match text.get(from..).and_then(|rest| rest.find(end)) {
+            Some(at) => from + at + end.len(),
+            None => {
+                self.open = Some(end);
+                text.len()
+            }
+        }
+    }
 }
 
 fn word_byte(byte: u8) -> bool {
@@ -276,16 +391,68 @@ mod tests {
     #[test]
     fn leaves_out_the_frame_of_a_dump() {
         let text = "PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\nCREATE TABLE a(b);\n\
+             ANALYZE sqlite_schema;\nINSERT INTO sqlite_stat1 VALUES('a',NULL,'7');\n\
              /* x */ commit;\nPRAGMA user_version=3;\nROLLBACK; -- due to errors\n";
         assert_eq!(
             cut(text),
             [
                 (3, "CREATE TABLE a(b)"),
-                (5, "PRAGMA user_version=3"),
-                (6, "ROLLBACK")
+                (7, "PRAGMA user_version=3"),
+                (8, "ROLLBACK")
             ]
         );
-        assert_eq!(sql_pieces(text).count(), 6);
+        assert_eq!(sql_pieces(text).count(), 8);
+    }
+
+    #[test]
+    fn foreign_keys_are_turned_off_in_many_words() {
+        for sql in [
+            "PRAGMA foreign_keys=OFF",
+            " /* a */ pragma FOREIGN_KEYS = off ; -- b",
+            "PRAGMA foreign_keys(0)",
+            "PRAGMA foreign_keys = no",
+            "PRAGMA foreign_keys = false",
+        ] {
+            assert!(turns_foreign_keys_off(sql), "{sql}");
+        }
+        for sql in [
+            "",
+            "PRAGMA foreign_keys",
+            "PRAGMA foreign_keys = ON",
+            "PRAGMA foreign_keys = 1",
+            "PRAGMA foreign_keys(0",
+            "PRAGMA foreign_keys = (0)",
+            "PRAGMA foreign_keys = 0; DELETE FROM t",
+            "PRAGMA main.foreign_keys = OFF",
+            "PRAGMA defer_foreign_keys = OFF",
+            "EXPLAIN PRAGMA foreign_keys = OFF",
+        ] {
+            assert!(!turns_foreign_keys_off(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_last_comment_is_ended() {
+        for (sql, end) in [
+            ("SELECT 1", ""),
+            ("SELECT '--'", ""),
+            ("SELECT 1 -- a", "\n"),
+            ("SELECT 1 -- a\n", ""),
+            ("SELECT 1 /* a */", ""),
+            ("SELECT 1 /* a", "*/"),
+            ("SELECT 1 /*/", "*/"),
+            ("SELECT 1 /* a */ ", ""),
+        ] {
+            assert_eq!(end_of_comment(sql), end, "{sql}");
+        }
+        assert!(has_word(
+            "a INTEGER PRIMARY KEY AutoIncrement)",
+            "autoincrement"
+        ));
+        assert!(!has_word(
+            "a 'autoincrement' /* autoincrement */",
+            "autoincrement"
+        ));
     }
 
     #[test]

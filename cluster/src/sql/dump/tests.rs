@@ -1,5 +1,7 @@
 use super::*;
 
+mod round_trip;
+
 fn file(dir: &tempfile::TempDir, name: &str, sql: &str) -> std::path::PathBuf {
     raw::register().unwrap();
     let path = dir.path().join(name);
@@ -102,7 +104,7 @@ fn makes_the_same_database_again() {
 fn an_empty_file_has_no_statements() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(
-        statements(&file(&dir, "a.db", "PRAGMA user_version = 1")),
+        statements(&file(&dir, "a.db", "PRAGMA user_version = 0")),
         []
     );
 }

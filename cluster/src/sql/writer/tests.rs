@@ -4,6 +4,7 @@ mod batches;
 mod crash;
 mod faults;
 mod hostile;
+mod keys;
 mod semantics;
 
 use std::path::{Path, PathBuf};

@@ -11,6 +11,15 @@ use serde_json::value::RawValue;
 /// A row: columns and values.
 pub(super) struct Row<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
 
+impl<'a> Row<'a> {
+    /// The value of a column, which is most often the one at its place.
+    pub(super) fn value(&self, index: usize, name: &str) -> Option<&'a RawValue> {
+        let at_place = self.0.get(index).filter(|(key, _)| key == name);
+        let found = at_place.or_else(|| self.0.iter().find(|(key, _)| key == name));
+        found.map(|(_, value)| *value)
+    }
+}
+
 /// Answer of a query.
 #[derive(Deserialize)]
 pub(super) struct Items<'a> {
@@ -19,6 +28,18 @@ pub(super) struct Items<'a> {
     /// Absent from other gateways' answers.
     #[serde(default)]
     pub(super) columns: Vec<String>,
+}
+
+impl Items<'_> {
+    /// Its columns; where they are not said, those of the first row.
+    pub(super) fn columns(&self) -> Vec<String> {
+        match self.items.first() {
+            Some(Row(first)) if self.columns.is_empty() => {
+                first.iter().map(|(name, _)| name.to_string()).collect()
+            }
+            _ => self.columns.clone(),
+        }
+    }
 }
 
 /// Answer of a statement that writes.

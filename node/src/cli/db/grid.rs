@@ -1,5 +1,5 @@
-//! Rows for people: aligned columns, numbers to the right, `NULL` said, values
-//! cut so that a line fits the terminal.
+//! Rows for people: aligned columns, numbers to the right, `NULL` said, values on one
+//! line and cut, so that a line fits the terminal and a long value does not widen all rows.
 
 use std::io::IsTerminal;
 
@@ -7,12 +7,16 @@ use serde_json::value::RawValue;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::answer::{Row, Text};
-use crate::cli::output::printable;
+use crate::cli::output::deceives;
 
 /// Space between columns.
 const GAP: usize = 2;
+/// Widest value that is shown, also where there is no terminal.
+pub(super) const CELL_MAX: usize = 1_000;
 /// Columns are not cut below this.
 const NARROW: usize = 8;
+/// Stands where there is no value.
+const NULL: &str = "NULL";
 /// Stands where a value was cut.
 const MORE: char = '…';
 
@@ -35,9 +39,8 @@ impl Grid {
         };
         let mut numbers = vec![true; columns.len()];
         let cell = |(index, name): (usize, &String), row: &Row<'_>| {
-            let at_place = row.0.get(index).filter(|(key, _)| key == name);
-            let found = at_place.or_else(|| row.0.iter().find(|(key, _)| key == name));
-            found.map_or((String::new(), false), |(_, value)| shown(value))
+            row.value(index, name)
+                .map_or((String::new(), false), |value| shown(value))
         };
         let shown_rows: Vec<Vec<String>> = rows
             .iter()
@@ -63,11 +66,8 @@ impl Grid {
         }
     }
 
-    /// Its lines; none without columns.
-    pub(super) fn render(&self, width: Option<usize>) -> Vec<String> {
-        if self.columns.is_empty() {
-            return Vec::new();
-        }
+    /// Its lines; none without columns. Made one by one: each is as long as the longest.
+    pub(super) fn render(&self, width: Option<usize>) -> impl Iterator<Item = String> {
         let mut widths: Vec<usize> = self.columns.iter().map(|c| c.width()).collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
@@ -78,11 +78,12 @@ impl Grid {
             fit(&mut widths, width);
         }
         let rule: Vec<String> = widths.iter().map(|w| "-".repeat(*w)).collect();
-        [&self.columns, &rule]
-            .into_iter()
-            .chain(&self.rows)
-            .map(|row| self.line(row, &widths))
-            .collect()
+        let head = (!self.columns.is_empty())
+            .then(|| [self.line(&self.columns, &widths), self.line(&rule, &widths)]);
+        let rows = if head.is_some() { &self.rows[..] } else { &[] };
+        head.into_iter()
+            .flatten()
+            .chain(rows.iter().map(move |row| self.line(row, &widths)))
     }
 
     fn line(&self, cells: &[String], widths: &[usize]) -> String {
@@ -145,8 +146,12 @@ fn cut(text: &str, width: usize) -> String {
 fn shown(value: &RawValue) -> (String, bool) {
     let json = value.get();
     match json.as_bytes().first() {
-        Some(b'n') => ("NULL".into(), true),
+        Some(b'n') => (NULL.into(), true),
         Some(b'"') => match serde_json::from_str::<Text<'_>>(json) {
+            // With quotes, as SQL writes it, what would be taken for no value at all.
+            Ok(Text(text)) if text.trim_matches('\'') == NULL => {
+                (format!("'{}'", text.replace('\'', "''")), false)
+            }
             Ok(Text(text)) => (plain(&text), false),
             Err(_) => (plain(json), false),
         },
@@ -154,9 +159,24 @@ fn shown(value: &RawValue) -> (String, bool) {
     }
 }
 
-/// On one line and without anything a terminal obeys.
+/// On one line, without anything a terminal obeys, and no longer than is shown.
 fn plain(text: &str) -> String {
-    printable(text).replace(['\n', '\t'], " ")
+    let mut shown = String::new();
+    let mut used = 0;
+    for c in text.chars() {
+        // Marks that combine have no width, and there may be any number of them.
+        used += c.width().unwrap_or(0).max(1);
+        if used > CELL_MAX {
+            shown.push(MORE);
+            break;
+        }
+        if deceives(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// Columns of the terminal that stdout is; none when it is none.
@@ -178,7 +198,8 @@ mod tests {
 
     fn lines(json: &str, width: Option<usize>) -> Vec<String> {
         let items: Items<'_> = serde_json::from_str(json).unwrap();
-        Grid::of(items.columns, &items.items).render(width)
+        let grid = Grid::of(items.columns, &items.items);
+        grid.render(width).collect()
     }
 
     #[test]
@@ -190,7 +211,7 @@ mod tests {
             [
                 "                  z  a        n",
                 "-------------------  ----  ----",
-                "                  1  x y   NULL",
+                "                  1  x\\ny  NULL",
                 "9223372036854775807  NULL   1.0",
             ]
         );
@@ -234,7 +255,49 @@ mod tests {
 
     #[test]
     fn terminal_controls_are_not_obeyed() {
-        let shown = lines(r#"{"items":[{"a":"\u001b[2J"}]}"#, None);
+        let shown = lines(r#"{"items":[{"a\u202eb":"\u001b[2J"}]}"#, None);
+        assert_eq!(shown[0], "a\\u{202e}b");
         assert_eq!(shown[2], "\\u{1b}[2J");
+        // Not even a line end makes a line of its own.
+        let shown = lines(r#"{"items":[{"a":"x\n1  root\t\u2028y"}]}"#, None);
+        assert_eq!(shown.len(), 3);
+        assert_eq!(shown[2], "x\\n1  root\\t\\u{2028}y");
+    }
+
+    #[test]
+    fn no_value_is_not_the_text_null() {
+        let json = r#"{"items":[{"a":null},{"a":"NULL"},{"a":"'NULL'"},{"a":"null"},{"a":""}]}"#;
+        assert_eq!(
+            lines(json, None)[2..],
+            ["NULL", "'NULL'", "'''NULL'''", "null", ""]
+        );
+    }
+
+    #[test]
+    fn columns_align_on_the_screen() {
+        let json = r#"{"items":[{"a":"日本","b":1},{"a":"e\u0301","b":22},{"a":"abcd","b":3}]}"#;
+        assert_eq!(
+            lines(json, None),
+            [
+                "a      b",
+                "----  --",
+                "日本   1",
+                "e\u{301}     22",
+                "abcd   3"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_long_value_does_not_make_all_rows_long() {
+        let json = format!(
+            r#"{{"items":[{{"a":"{}","b":1}},{{"a":"{}","b":2}}]}}"#,
+            "x".repeat(1 << 20),
+            "\u{301}".repeat(1 << 18)
+        );
+        for line in lines(&json, None) {
+            assert!(line.len() < 4 * CELL_MAX, "{}", line.len());
+        }
+        assert!(lines(&json, None)[2].contains("x…  1"));
     }
 }

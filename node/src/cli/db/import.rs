@@ -1,244 +1,205 @@
 //! `orama db import`: a file of SQL, or what an SQLite file has, in transactions.
 //!
-//! A transaction that fails ends the import: the ones before it stay, nothing
-//! of it does, and both are said. Nothing is sent twice.
+//! All of the file is looked at before anything is sent. A transaction that fails ends the
+//! import: the ones before it stay, nothing of it does, and both are said, with what to go on
+//! from. Nothing is sent twice.
+
+mod batch;
+mod source;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use orama_cluster::{Dump, DumpError, sql_pieces};
-use orama_proto::limits::{SQL_BODY_MAX_BYTES, SQL_OPS_MAX, SQL_STATEMENT_MAX_BYTES};
-use orama_proto::sql::{SqlOp, SqlValue};
 use tokio::sync::mpsc;
 
-use super::WITHIN;
+use self::batch::{Batch, Keys, Place};
+pub(super) use self::source::Kind;
+use self::source::{Found, Source, Stop};
+use super::{Statement, WITHIN, query};
 use crate::cli::App;
+use crate::cli::args::{ImportArgs, ReadArgs};
 use crate::cli::client::Client;
-use crate::cli::error::CliError;
-use crate::cli::prompt::file_bytes;
+use crate::cli::error::{ApiFailure, CliError};
+use crate::cli::interrupt::Interrupt;
 
-/// Largest file of SQL: it is read as a whole.
-const SQL_FILE_MAX_BYTES: usize = 1 << 30;
-/// Texts and values of one transaction, below the server's limit.
-const BATCH_MAX_BYTES: usize = 900 << 10;
-/// The same as JSON, where a character may take six bytes.
-const BATCH_MAX_JSON_BYTES: usize = SQL_BODY_MAX_BYTES - (64 << 10);
 /// Pause between two lines of progress.
 const SAY_EVERY: Duration = Duration::from_secs(1);
 /// Transactions that are read ahead.
 const AHEAD: usize = 2;
 
-/// What a file holds, by its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Statements.
-    Sql,
-    /// An SQLite file.
-    Database,
-}
-
-impl Kind {
-    /// By the ending.
-    ///
-    /// # Errors
-    /// For another ending.
-    pub(super) fn of(file: &Path) -> Result<Self, CliError> {
-        let ending = file.extension().and_then(|e| e.to_str()).unwrap_or("");
-        match ending.to_ascii_lowercase().as_str() {
-            "sql" => Ok(Self::Sql),
-            "db" | "sqlite" | "sqlite3" => Ok(Self::Database),
-            _ => Err(CliError::Usage(format!(
-                "{}: the name must end in .sql, .db, .sqlite or .sqlite3",
-                file.display()
-            ))),
-        }
-    }
-}
-
 /// Runs the command.
 ///
 /// # Errors
 /// See [`CliError`].
-pub(super) async fn run(app: &mut App, client: &Client, file: &Path) -> Result<(), CliError> {
-    let mut import = Import::new(client);
-    match Kind::of(file)? {
-        Kind::Sql => {
-            let bytes = file_bytes(file, SQL_FILE_MAX_BYTES)?;
-            let text = String::from_utf8(bytes).map_err(|e| {
-                let at = e.utf8_error().valid_up_to();
-                CliError::Failed(format!("{}: not UTF-8 at byte {at}", file.display()))
-            })?;
-            import.text(app, &text).await?;
+pub(super) async fn run(
+    app: &mut App,
+    client: &Client,
+    args: ImportArgs,
+    interrupt: &mut Interrupt,
+) -> Result<(), CliError> {
+    let path = args.file.clone();
+    let looked = blocking(move || look(&path));
+    let (source, found) = tokio::select! {
+        looked = looked => looked??,
+        () = interrupt.next() => {
+            return Err(CliError::Failed("interrupted; nothing was imported".into()));
         }
-        Kind::Database => import.database(app, file).await?,
+    };
+    if found.framed > 0 {
+        app.out.warn(format_args!(
+            "{} statement(s) such as BEGIN and COMMIT are left out: an import has its own transactions",
+            found.framed
+        ));
     }
-    let (statements, transactions) = (import.statements, import.transactions);
+    if args.from > found.statements.max(1) {
+        return Err(CliError::Usage(format!(
+            "--from {}: {} has {} statement(s)",
+            args.from,
+            args.file.display(),
+            found.statements
+        )));
+    }
+    if args.dry_run {
+        return told(app, found, 0, 0, true);
+    }
+    let mut import = Import {
+        client,
+        from: args.from,
+        total: found.statements,
+        statements: 0,
+        transactions: 0,
+        last: None,
+        unchecked: false,
+        said: Instant::now(),
+        stop: false,
+    };
+    import.all(app, &args.file, source, interrupt).await?;
+    if import.unchecked {
+        look_at_keys(app, client).await;
+    }
+    told(app, found, import.statements, import.transactions, false)
+}
+
+/// Opens the file and looks at all of it.
+fn look(file: &Path) -> Result<(Source, Found), CliError> {
+    let nothing =
+        |why: &dyn std::fmt::Display| CliError::Failed(format!("{why}; nothing was imported"));
+    let source = Source::open(file).map_err(|error| match error {
+        CliError::Failed(why) => nothing(&why),
+        other => other,
+    })?;
+    let found = source
+        .check()
+        .map_err(|stop| nothing(&format_args!("{}: {stop}", file.display())))?;
+    Ok((source, found))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, CliError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| CliError::Failed(format!("reading the file ended: {e}")))
+}
+
+/// Says which rows refer to ones that are not there, once nothing more will come.
+async fn look_at_keys(app: &mut App, client: &Client) {
+    #[derive(serde::Deserialize)]
+    struct Counted {
+        items: [Count; 1],
+    }
+    #[derive(serde::Deserialize)]
+    struct Count {
+        n: u64,
+    }
+    let statement = Statement::plain("SELECT count(*) AS n FROM pragma_foreign_key_check");
+    let counted = query(client, &statement, &ReadArgs::default())
+        .await
+        .and_then(|answer| answer.parse::<Counted>());
+    match counted {
+        Ok(Counted { items: [Count { n: 0 }] }) => {}
+        Ok(Counted { items: [Count { n }] }) => app.out.warn(format_args!(
+            "{n} row(s) refer to rows that are not there; `orama db query 'PRAGMA foreign_key_check'` lists them"
+        )),
+        Err(error) => app.out.warn(format_args!(
+            "whether all foreign keys lead to rows could not be found out: {error}"
+        )),
+    }
+}
+
+fn told(
+    app: &mut App,
+    found: Found,
+    statements: usize,
+    transactions: usize,
+    dry_run: bool,
+) -> Result<(), CliError> {
     if app.out.json() {
-        return app.out.value(&serde_json::json!({
-            "statements": statements,
+        let mut answer = serde_json::json!({
+            "statements": if dry_run { found.statements } else { statements },
             "transactions": transactions,
-        }));
+        });
+        if dry_run && let Some(answer) = answer.as_object_mut() {
+            answer.insert("dry_run".into(), true.into());
+        }
+        return app.out.value(&answer);
+    }
+    if dry_run {
+        return app.out.line(format!(
+            "{} statement(s) could be sent; nothing was imported.",
+            found.statements
+        ));
     }
     app.out.line(format!(
         "Imported {statements} statement(s) in {transactions} transaction(s)."
     ))
 }
 
-/// Where a statement comes from, for people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Line(usize),
-    Number(usize),
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Line(line) => write!(f, "line {line}"),
-            Self::Number(number) => write!(f, "statement {number}"),
-        }
-    }
-}
-
-/// Statements that are sent together.
-#[derive(Debug, Default)]
-struct Batch {
-    /// `{"ops":[…` without its end.
-    json: String,
-    places: Vec<Place>,
-    bytes: usize,
-}
-
-impl Batch {
-    /// Whether there is room for a statement; one alone always fits, and the server judges it.
-    fn takes(&self, json: &str, bytes: usize) -> bool {
-        self.places.is_empty()
-            || (self.places.len() < SQL_OPS_MAX
-                && self.bytes + bytes <= BATCH_MAX_BYTES
-                && self.json.len() + json.len() < BATCH_MAX_JSON_BYTES)
-    }
-
-    fn push(&mut self, json: &str, bytes: usize, place: Place) {
-        self.json.push_str(if self.places.is_empty() {
-            "{\"ops\":["
-        } else {
-            ","
-        });
-        self.json.push_str(json);
-        self.bytes += bytes;
-        self.places.push(place);
-    }
-
-    fn into_body(mut self) -> Vec<u8> {
-        self.json.push_str("]}");
-        self.json.into_bytes()
-    }
-}
-
-/// A statement as JSON, and the bytes of its text and values.
-fn encoded(op: &SqlOp) -> (String, usize) {
-    let mut json = format!(
-        "{{\"kind\":\"exec\",\"sql\":{}",
-        serde_json::Value::from(op.sql.as_str())
-    );
-    let mut bytes = op.sql.len();
-    if !op.args.is_empty() {
-        let args: Vec<String> = op.args.iter().map(|arg| value(arg, &mut bytes)).collect();
-        json.push_str(&format!(",\"args\":[{}]", args.join(",")));
-    }
-    json.push('}');
-    (json, bytes)
-}
-
-fn value(value: &SqlValue, bytes: &mut usize) -> String {
-    use base64::Engine;
-    use base64::engine::general_purpose::STANDARD;
-    *bytes += 8;
-    match value {
-        SqlValue::Null => "null".into(),
-        SqlValue::Integer(whole) => whole.to_string(),
-        // With a point or an exponent: without one it would be an integer.
-        SqlValue::Real(real) => format!("{real:?}"),
-        SqlValue::Text(text) => {
-            *bytes += text.len();
-            serde_json::Value::from(text.as_str()).to_string()
-        }
-        SqlValue::Blob(blob) => {
-            *bytes += blob.len();
-            format!("{{\"blob\":\"{}\"}}", STANDARD.encode(blob))
-        }
-    }
-}
-
 /// An import under way.
 struct Import<'a> {
     client: &'a Client,
+    /// The first statement that is sent, from 1.
+    from: usize,
+    /// Statements of the file.
+    total: usize,
     statements: usize,
     transactions: usize,
     /// Where the last statement that is in came from.
     last: Option<Place>,
+    /// Whether foreign keys were off in any of it.
+    unchecked: bool,
     said: Instant,
+    /// Whether no further transaction is begun.
+    stop: bool,
 }
 
-impl<'a> Import<'a> {
-    fn new(client: &'a Client) -> Self {
-        Self {
-            client,
-            statements: 0,
-            transactions: 0,
-            last: None,
-            said: Instant::now(),
-        }
-    }
-
-    async fn text(&mut self, app: &mut App, text: &str) -> Result<(), CliError> {
-        // All of it is looked at before anything is sent.
-        let (mut total, mut framed) = (0, 0);
-        for piece in sql_pieces(text) {
-            if piece.sql.len() > SQL_STATEMENT_MAX_BYTES {
-                return Err(CliError::Failed(format!(
-                    "line {}: the statement has {} bytes, the limit is {SQL_STATEMENT_MAX_BYTES}; nothing was imported",
-                    piece.line,
-                    piece.sql.len()
-                )));
-            }
-            if piece.is_dump_frame() {
-                framed += 1;
-            } else {
-                total += 1;
-            }
-        }
-        if framed > 0 {
-            app.out.warn(format_args!(
-                "{framed} statement(s) such as BEGIN, COMMIT and PRAGMA foreign_keys are left out: an import has its own transactions"
-            ));
-        }
-        let mut batch = Batch::default();
-        for piece in sql_pieces(text).filter(|piece| !piece.is_dump_frame()) {
-            let op = SqlOp {
-                kind: orama_proto::sql::OpKind::Exec,
-                sql: piece.sql.to_owned(),
-                args: Vec::new(),
-            };
-            let (json, bytes) = encoded(&op);
-            if !batch.takes(&json, bytes) {
-                self.send(app, std::mem::take(&mut batch), Some(total))
-                    .await?;
-            }
-            batch.push(&json, bytes, Place::Line(piece.line));
-        }
-        self.send(app, batch, Some(total)).await
-    }
-
-    async fn database(&mut self, app: &mut App, file: &Path) -> Result<(), CliError> {
-        let path = file.to_owned();
+impl Import<'_> {
+    async fn all(
+        &mut self,
+        app: &mut App,
+        file: &Path,
+        source: Source,
+        interrupt: &mut Interrupt,
+    ) -> Result<(), CliError> {
         let (to, mut batches) = mpsc::channel(AHEAD);
-        let reading = tokio::task::spawn_blocking(move || read(&path, &to));
-        while let Some(batch) = batches.recv().await {
-            self.send(app, batch, None).await?;
+        let from = self.from;
+        let reading = tokio::task::spawn_blocking(move || source.read(from, &to));
+        loop {
+            let batch = tokio::select! {
+                batch = batches.recv(), if !self.stop => batch,
+                () = interrupt.next(), if !self.stop => {
+                    self.stop = true;
+                    continue;
+                }
+                else => {
+                    return Err(CliError::Failed(format!("interrupted{}", self.so_far())));
+                }
+            };
+            let Some(batch) = batch else { break };
+            self.send(app, batch, interrupt).await?;
         }
         match reading.await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(()) | Err(Stop::Closed)) => Ok(()),
             Ok(Err(error)) => Err(CliError::Failed(format!(
                 "{}: {error}{}",
                 file.display(),
@@ -253,107 +214,102 @@ impl<'a> Import<'a> {
         &mut self,
         app: &mut App,
         batch: Batch,
-        total: Option<usize>,
+        interrupt: &mut Interrupt,
     ) -> Result<(), CliError> {
-        let (Some(first), Some(last)) = (batch.places.first(), batch.places.last()) else {
+        let places = batch.places.clone();
+        let Some(last) = places.last() else {
             return Ok(());
         };
-        let (first, last) = (*first, *last);
-        let places = batch.places.clone();
+        let (own_ops, keys) = (batch.own_ops(), batch.keys);
         let path = ["rqlite", "transaction"];
-        let sent = self.client.bytes(&path, batch.into_body(), WITHIN).await;
+        let request = self.client.bytes(&path, batch.into_body(), WITHIN);
+        tokio::pin!(request);
+        let sent = loop {
+            tokio::select! {
+                sent = &mut request => break sent,
+                () = interrupt.next() => {
+                    if self.stop {
+                        break Err(CliError::Failed("interrupted twice".into()));
+                    }
+                    self.stop = true;
+                    app.out.progress("Waiting for the transaction under way; interrupt again to leave it.");
+                }
+            }
+        };
         if let Err(error) = sent {
-            return Err(self.ended(error, &places, first, last));
+            return Err(self.ended(error, own_ops, &places));
         }
         self.statements += places.len();
         self.transactions += 1;
-        self.last = Some(last);
+        self.last = Some(*last);
+        self.unchecked |= keys == Keys::Off;
+        // What came with the last transaction stops nothing.
+        self.stop &= last.number < self.total;
         if self.said.elapsed() >= SAY_EVERY && !app.out.json() {
             self.said = Instant::now();
-            match total {
-                Some(total) => app
-                    .out
-                    .progress(format_args!("{} of {total} statements", self.statements)),
-                None => app
-                    .out
-                    .progress(format_args!("{} statements", self.statements)),
-            }
+            app.out
+                .progress(format_args!("{} of {} statements", last.number, self.total));
         }
         Ok(())
     }
 
     /// What is in, and what of the last transaction.
-    fn ended(&self, error: CliError, places: &[Place], first: Place, last: Place) -> CliError {
-        let refused = matches!(&error, CliError::Api(f) if f.status < 500);
-        let of_it = if refused {
-            format!("nothing from {first} to {last} was made")
-        } else {
-            format!("whether {first} to {last} were made is not known")
+    fn ended(&self, error: CliError, own_ops: usize, places: &[Place]) -> CliError {
+        let (Some(first), Some(last)) = (places.first(), places.last()) else {
+            return error;
         };
+        let known = matches!(&error, CliError::Api(failure) if failure.changed_nothing());
         let so_far = self.so_far();
+        let of_it = if known {
+            format!("nothing from {first} to {last} was made{so_far}")
+        } else {
+            format!(
+                "whether {first} to {last} were made is not known: look, then go on with --from {} or --from {}{}",
+                first.number,
+                last.number + 1,
+                self.before()
+            )
+        };
         match error {
             CliError::Api(mut failure) => {
-                let place = failure.failed_index.and_then(|index| places.get(index));
+                let place = failure
+                    .failed_index
+                    .and_then(|index| places.get(index.checked_sub(own_ops)?));
                 let place = match place {
                     Some(place) => place.to_string(),
                     None => format!("{first} to {last}"),
                 };
-                failure.message = format!("{place}: {}; {of_it}{so_far}", failure.message);
-                CliError::Api(failure)
+                failure.message = format!("{place}: {}; {of_it}", failure.message);
+                CliError::Api(ApiFailure {
+                    // What may be done is said.
+                    advice: None,
+                    ..failure
+                })
             }
             CliError::Unreachable { url, reason } => CliError::Unreachable {
                 url,
-                reason: format!("{reason}; {of_it}{so_far}"),
+                reason: format!("{reason}; {of_it}"),
             },
-            other => CliError::Failed(format!("{other}; {of_it}{so_far}")),
+            other => CliError::Failed(format!("{other}; {of_it}")),
+        }
+    }
+
+    fn before(&self) -> String {
+        match self.last {
+            None => "; nothing was imported before".into(),
+            Some(last) => format!(
+                "; the {} statement(s) before, up to {last}, are in",
+                self.statements
+            ),
         }
     }
 
     fn so_far(&self) -> String {
-        match (self.statements, self.last) {
-            (0, _) | (_, None) => "; nothing was imported before".into(),
-            (n, Some(last)) => format!("; the {n} statement(s) before, up to {last}, are in"),
+        match self.last {
+            None => self.before(),
+            Some(last) => format!("{}: go on with --from {}", self.before(), last.number + 1),
         }
     }
-}
-
-/// Why reading an SQLite file ended.
-#[derive(Debug, thiserror::Error)]
-enum Stop {
-    #[error("{0}")]
-    Dump(#[from] DumpError),
-    /// Whoever takes the transactions has gone, and says why.
-    #[error("the import has ended")]
-    Closed,
-}
-
-/// Reads an SQLite file and hands over its statements in transactions.
-fn read(path: &Path, to: &mpsc::Sender<Batch>) -> Result<(), Stop> {
-    let dump = Dump::open(path)?;
-    let mut batch = Batch::default();
-    let mut number = 0;
-    dump.each::<Stop>(|statement| {
-        number += 1;
-        let text = statement.to_sql();
-        let mut op = statement.into_op();
-        // JSON has no word for infinity, SQL has a number for it.
-        if op
-            .args
-            .iter()
-            .any(|arg| matches!(arg, SqlValue::Real(r) if !r.is_finite()))
-        {
-            op.sql = text;
-            op.args.clear();
-        }
-        let (json, bytes) = encoded(&op);
-        if !batch.takes(&json, bytes) {
-            to.blocking_send(std::mem::take(&mut batch))
-                .map_err(|_| Stop::Closed)?;
-        }
-        batch.push(&json, bytes, Place::Number(number));
-        Ok(())
-    })?;
-    to.blocking_send(batch).map_err(|_| Stop::Closed)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `orama db …`: the SQL database of a namespace.
 
 mod answer;
+mod csv;
 mod export;
 mod grid;
 mod import;
@@ -18,6 +19,7 @@ use super::App;
 use super::args::{DbCommand, ReadArgs, StatementArgs};
 use super::client::{Answer, Client};
 use super::error::CliError;
+use super::interrupt::Interrupt;
 use super::output::{Output, seconds};
 use super::prompt::stdin_bytes;
 use crate::statement::first_word;
@@ -38,12 +40,20 @@ const EXEC: &str = "/v1/rqlite/exec";
 pub async fn run(app: &mut App, command: DbCommand) -> Result<(), CliError> {
     let client = app.client()?;
     match command {
-        DbCommand::Query { statement, read } => {
+        DbCommand::Query {
+            statement,
+            read,
+            csv,
+        } => {
             let statement = Statement::of(statement)?;
             let began = Instant::now();
             let answer = query(&client, &statement, &read).await?;
             if app.out.json() {
                 return app.out.raw(&answer.body);
+            }
+            if csv {
+                let rows: answer::Items<'_> = answer.parse_borrowed()?;
+                return csv::write(&mut app.out, &rows);
             }
             show_rows(&mut app.out, &answer, Some(began.elapsed()))
         }
@@ -57,8 +67,10 @@ pub async fn run(app: &mut App, command: DbCommand) -> Result<(), CliError> {
             show_effect(&mut app.out, &answer, Some(began.elapsed()))
         }
         DbCommand::Shell { read } => shell::run(app, &client, read).await,
-        DbCommand::Import { file } => import::run(app, &client, &file).await,
-        DbCommand::Export { file, force } => export::run(app, &client, &file, force).await,
+        DbCommand::Import(args) => import::run(app, &client, args, &mut Interrupt::new()?).await,
+        DbCommand::Export { file, force } => {
+            export::run(app, &client, &file, force, &mut Interrupt::new()?).await
+        }
     }
 }
 

@@ -1,28 +1,31 @@
-//! `orama db shell`: statements from stdin, one after the other.
+//! `orama db shell`: statements from stdin, one after the other. Whoever types goes on after a
+//! failure; a script ends with its first.
 
-#[cfg(test)]
-use std::collections::VecDeque;
+mod input;
+
 use std::io::IsTerminal;
 use std::time::Instant;
 
-use orama_cluster::sql_pieces;
+use orama_cluster::{SqlLines, SqlTooLong};
 use orama_proto::limits::SQL_STATEMENT_MAX_BYTES;
 
+use self::input::{Event, Input};
 use super::{Statement, exec, is_write_refused, query, show_effect, show_rows};
 use crate::cli::App;
 use crate::cli::args::ReadArgs;
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
-use crate::cli::prompt::next_line;
 
 const HELP: &str = "\
-A statement ends with a semicolon and may take several lines.
+A statement ends with a semicolon and may take several lines. Each is a
+transaction of its own. Ctrl-C gives up the statement that is open or is
+waited for, Ctrl-D ends the shell.
 .tables          list tables and views
 .schema [TABLE]  show the statements that made them
-.level [LEVEL]   how fresh rows must be: none, weak or linearizable
+.level [LEVEL]   how fresh rows must be: none, weak or linearizable (or strong)
 .timer on|off    show how long a statement took
 .help            this text
-.quit            end; so does the end of the input";
+.quit            end; .exit is the same";
 
 /// Tables and views; SQLite's own and the platform's are left out.
 const TABLES: &str = "SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view') \
@@ -36,7 +39,7 @@ const SCHEMA: &str = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL \
 ///
 /// # Errors
 /// When the input cannot be read; on a terminal nothing else, because whoever
-/// types has seen what failed.
+/// types has seen what failed. Otherwise the first failure, with its line.
 pub(super) async fn run(app: &mut App, client: &Client, read: ReadArgs) -> Result<(), CliError> {
     let terminal = std::io::stdin().is_terminal();
     let mut shell = Shell::new(read, terminal);
@@ -46,24 +49,7 @@ pub(super) async fn run(app: &mut App, client: &Client, read: ReadArgs) -> Resul
             client.url()
         ));
     }
-    shell.run(app, client, Lines::Stdin).await
-}
-
-/// Where the lines come from.
-enum Lines {
-    Stdin,
-    #[cfg(test)]
-    Given(VecDeque<String>),
-}
-
-impl Lines {
-    async fn next(&mut self) -> Result<Option<String>, CliError> {
-        match self {
-            Self::Stdin => next_line().await,
-            #[cfg(test)]
-            Self::Given(lines) => Ok(lines.pop_front()),
-        }
-    }
+    shell.run(app, client, Input::stdin(terminal)?).await
 }
 
 /// Whether the shell goes on.
@@ -79,8 +65,7 @@ struct Shell {
     /// Whether somebody types.
     terminal: bool,
     timer: bool,
-    input: Input,
-    failed: usize,
+    lines: SqlLines,
 }
 
 impl Shell {
@@ -89,8 +74,7 @@ impl Shell {
             read,
             terminal,
             timer: terminal,
-            input: Input::default(),
-            failed: 0,
+            lines: SqlLines::new(SQL_STATEMENT_MAX_BYTES),
         }
     }
 
@@ -98,49 +82,82 @@ impl Shell {
         &mut self,
         app: &mut App,
         client: &Client,
-        mut lines: Lines,
+        mut input: Input,
     ) -> Result<(), CliError> {
         loop {
             if self.terminal {
-                let more = !self.input.is_blank();
-                app.out.ask(if more { "   ...> " } else { "orama> " });
+                let open = !self.lines.is_blank();
+                app.out.ask(if open { "   ...> " } else { "orama> " });
             }
-            let Some(line) = lines.next().await? else {
-                break;
-            };
-            if self.line(app, client, &line).await? == Next::End {
-                break;
+            match input.next().await {
+                Ok(Event::Line(line)) => {
+                    if self.line(app, client, &mut input, &line).await? == Next::End {
+                        return Ok(());
+                    }
+                }
+                Ok(Event::Interrupt) => {
+                    // The terminal has shown ^C, and dropped what was typed of the line.
+                    app.out.progress("");
+                    if !self.lines.clear() {
+                        app.out.progress("Ctrl-D or .quit ends the shell.");
+                    }
+                }
+                Ok(Event::End) => break,
+                Err(error) => return Err(error.at(place(self.lines.taken() + 1))),
             }
         }
         if self.terminal {
             app.out.progress("");
+            if self.lines.clear() {
+                app.out.warn("the statement that was open was not run");
+            }
+            return Ok(());
         }
-        // The last statement of a file may have no semicolon.
-        if let Some(rest) = self.input.rest() {
-            self.attempt(app, client, &Statement::plain(&rest)).await?;
-        }
-        match self.failed {
-            0 => Ok(()),
-            _ if self.terminal => Ok(()),
-            1 => Err(CliError::Failed("a statement failed".into())),
-            n => Err(CliError::Failed(format!("{n} statements failed"))),
+        // The last statement of a script may have no semicolon.
+        match self.lines.rest() {
+            Ok(Some(last)) => {
+                let statement = Statement::plain(&last.sql);
+                self.attempt(app, client, &mut input, &statement, last.line)
+                    .await
+            }
+            Ok(None) => Ok(()),
+            Err(line) => Err(CliError::Failed(
+                "the statement or comment that begins here has no end; it was not run".into(),
+            )
+            .at(place(line))),
         }
     }
 
-    async fn line(&mut self, app: &mut App, client: &Client, line: &str) -> Result<Next, CliError> {
-        if self.input.is_blank() && line.trim_start().starts_with('.') {
-            return self.command(app, client, line.trim()).await;
+    async fn line(
+        &mut self,
+        app: &mut App,
+        client: &Client,
+        input: &mut Input,
+        line: &str,
+    ) -> Result<Next, CliError> {
+        if self.lines.is_blank() && line.trim_start().starts_with('.') {
+            let at = self.lines.taken() + 1;
+            // It counts as a line, and leaves nothing open.
+            self.lines.push("");
+            return match self.command(app, client, input, line.trim()).await {
+                Ok(next) => Ok(next),
+                Err(error) => self.failed(app, error, at).map(|()| Next::Line),
+            };
         }
-        let statements = match self.input.push(line) {
-            Ok(statements) => statements,
-            Err(error) => {
-                self.complain(app, &error)?;
-                return Ok(Next::Line);
+        for found in self.lines.push(line) {
+            match found {
+                Ok(found) => {
+                    let statement = Statement::plain(&found.sql);
+                    self.attempt(app, client, input, &statement, found.line)
+                        .await?;
+                }
+                Err(SqlTooLong { line }) => {
+                    let error = CliError::Failed(format!(
+                        "the statement is longer than the limit of {SQL_STATEMENT_MAX_BYTES} bytes; it is passed over up to its semicolon"
+                    ));
+                    self.failed(app, error, line)?;
+                }
             }
-        };
-        for statement in statements {
-            self.attempt(app, client, &Statement::plain(&statement))
-                .await?;
         }
         Ok(Next::Line)
     }
@@ -150,21 +167,30 @@ impl Shell {
         &mut self,
         app: &mut App,
         client: &Client,
+        input: &mut Input,
         line: &str,
     ) -> Result<Next, CliError> {
         let mut words = line.trim_end_matches(';').split_whitespace();
-        let command = words.next().unwrap_or_default();
-        let argument = words.next();
-        match (command, argument) {
+        let command = words.next().unwrap_or_default().to_ascii_lowercase();
+        let given = words.next();
+        // What is said in one word of ours is said in any case.
+        let word = given.map(str::to_ascii_lowercase);
+        let wrong = || {
+            Err(CliError::Usage(format!(
+                "{line:?} is no command here; `.help` lists them"
+            )))
+        };
+        if words.next().is_some() {
+            return wrong();
+        }
+        match (command.as_str(), word.as_deref()) {
             (".quit" | ".exit", None) => return Ok(Next::End),
-            (".help", _) => app.out.line(HELP)?,
+            (".help", None) => app.out.line(HELP)?,
             (".tables", None) => {
-                self.attempt(app, client, &Statement::plain(TABLES)).await?;
+                self.waited(app, client, input, &Statement::plain(TABLES))
+                    .await?;
             }
-            (".schema", table) => {
-                let result = self.schema(app, client, table).await;
-                self.judge(app, result)?;
-            }
+            (".schema", _) => self.schema(app, client, given).await?,
             (".timer", Some("on")) => self.timer = true,
             (".timer", Some("off")) => self.timer = false,
             (".level", Some(level @ ("none" | "weak" | "strong" | "linearizable"))) => {
@@ -174,10 +200,7 @@ impl Shell {
                 let level = self.read.level.as_deref().unwrap_or("linearizable");
                 app.out.line(level)?;
             }
-            _ => self.complain(
-                app,
-                &CliError::Usage(format!("{line:?} is no command here; `.help` lists them")),
-            )?,
+            _ => return wrong(),
         }
         Ok(Next::Line)
     }
@@ -209,22 +232,47 @@ impl Shell {
         struct One {
             sql: String,
         }
-        for one in answer.parse::<Made>()?.items {
+        let made = answer.parse::<Made>()?.items;
+        if let (Some(table), true) = (table, made.is_empty()) {
+            return Err(CliError::Failed(format!("there is no table {table}")));
+        }
+        for one in made {
             app.out
                 .line(format!("{};", crate::cli::output::printable(&one.sql)))?;
         }
         Ok(())
     }
 
-    /// Runs a statement; its failure is told and does not end the shell.
+    /// Runs a statement, and tells its failure.
     async fn attempt(
         &mut self,
         app: &mut App,
         client: &Client,
+        input: &mut Input,
+        statement: &Statement,
+        line: usize,
+    ) -> Result<(), CliError> {
+        match self.waited(app, client, input, statement).await {
+            Ok(()) => Ok(()),
+            Err(error) => self.failed(app, error, line),
+        }
+    }
+
+    /// Runs a statement until it is done or whoever waits has enough.
+    async fn waited(
+        &self,
+        app: &mut App,
+        client: &Client,
+        input: &mut Input,
         statement: &Statement,
     ) -> Result<(), CliError> {
-        let result = self.execute(app, client, statement).await;
-        self.judge(app, result)
+        tokio::select! {
+            result = self.execute(app, client, statement) => result,
+            () = input.interrupted() => {
+                let unknown = if statement.reads() { "" } else { "; whether it was made is not known" };
+                Err(CliError::Failed(format!("the statement is not waited for any more{unknown}")))
+            }
+        }
     }
 
     async fn execute(
@@ -256,85 +304,22 @@ impl Shell {
         show_effect(&mut app.out, &answer, took)
     }
 
-    fn judge(&mut self, app: &mut App, result: Result<(), CliError>) -> Result<(), CliError> {
-        match result {
-            Ok(()) => Ok(()),
-            Err(error) => self.complain(app, &error),
-        }
-    }
-
-    fn complain(&mut self, app: &mut App, error: &CliError) -> Result<(), CliError> {
+    /// Tells a failure to whoever types; ends a script.
+    fn failed(&self, app: &mut App, error: CliError, line: usize) -> Result<(), CliError> {
         // Nobody reads any more: that ends everything.
         if matches!(error, CliError::StdoutClosed) {
-            return Err(CliError::StdoutClosed);
+            return Err(error);
         }
-        self.failed += 1;
-        app.out.failure(error);
+        if !self.terminal {
+            return Err(error.at(place(line)));
+        }
+        app.out.failure(&error);
         Ok(())
     }
 }
 
-/// Lines until they are statements.
-#[derive(Default)]
-struct Input {
-    text: String,
-}
-
-impl Input {
-    fn is_blank(&self) -> bool {
-        self.text.trim().is_empty()
-    }
-
-    /// Adds a line and takes out what is complete with it.
-    fn push(&mut self, line: &str) -> Result<Vec<String>, CliError> {
-        self.text.push_str(line);
-        self.text.push('\n');
-        // What a line without one does not end stays as it is.
-        let mut complete = Vec::new();
-        if line.contains(';') {
-            let mut rest = None;
-            for piece in sql_pieces(&self.text) {
-                if piece.complete {
-                    complete.push(piece.sql.to_owned());
-                    rest = None;
-                } else {
-                    rest = Some(piece.sql.to_owned());
-                }
-            }
-            match rest {
-                Some(rest) => {
-                    self.text = rest;
-                    self.text.push('\n');
-                }
-                None if complete.is_empty() => self.drop_comments(),
-                None => self.text.clear(),
-            }
-        } else {
-            self.drop_comments();
-        }
-        if self.text.len() > SQL_STATEMENT_MAX_BYTES {
-            self.text.clear();
-            return Err(CliError::Failed(format!(
-                "the statement is longer than the limit of {SQL_STATEMENT_MAX_BYTES} bytes"
-            )));
-        }
-        Ok(complete)
-    }
-
-    /// Comments alone are not the beginning of a statement, so that a command may follow.
-    fn drop_comments(&mut self) {
-        let text = self.text.trim();
-        let open = text.rfind("/*") > text.rfind("*/");
-        if !open && sql_pieces(text).next().is_none() {
-            self.text.clear();
-        }
-    }
-
-    /// What is left at the end, if it is something.
-    fn rest(&mut self) -> Option<String> {
-        let text = std::mem::take(&mut self.text);
-        sql_pieces(&text).next().map(|piece| piece.sql.to_owned())
-    }
+fn place(line: usize) -> String {
+    format!("line {line}")
 }
 
 #[cfg(test)]

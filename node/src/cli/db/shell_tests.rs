@@ -2,54 +2,10 @@
 
 use super::*;
 use crate::cli::args::GlobalArgs;
-use crate::cli::db::tests::Shared;
+use crate::cli::error::Exit;
 use crate::cli::files::Home;
-use crate::cli::output::Output;
+use crate::cli::harness;
 use crate::cli::scripted::Scripted;
-use crate::cli::target::Variables;
-
-fn pushed(lines: &[&str]) -> (Vec<String>, Option<String>) {
-    let mut input = Input::default();
-    let mut all = Vec::new();
-    for line in lines {
-        all.extend(input.push(line).unwrap());
-    }
-    (all, input.rest())
-}
-
-#[test]
-fn statements_end_with_a_semicolon() {
-    let (all, rest) = pushed(&["SELECT 1; SELECT", "2", "; -- three", "SELECT ';"]);
-    assert_eq!(all, ["SELECT 1", "SELECT\n2"]);
-    assert_eq!(rest.as_deref().map(str::trim_end), Some("SELECT ';"));
-    let trigger = [
-        "CREATE TRIGGER t AFTER INSERT ON a BEGIN",
-        "UPDATE a SET b = 1;",
-        "END;",
-    ];
-    assert_eq!(
-        pushed(&trigger).0,
-        [trigger.join("\n").trim_end_matches(';')]
-    );
-    // Comments alone leave nothing, a semicolon within one ends nothing.
-    let mut input = Input::default();
-    assert!(input.push("-- only; words").unwrap().is_empty());
-    assert!(input.is_blank());
-    assert!(input.push("/* a;").unwrap().is_empty());
-    assert_eq!(input.push("b */ SELECT 3;").unwrap(), ["SELECT 3"]);
-    assert!(input.is_blank());
-}
-
-#[test]
-fn a_statement_without_end_has_an_end() {
-    let mut input = Input::default();
-    let line = "x".repeat(100_000);
-    let mut failed = false;
-    for _ in 0..4 {
-        failed |= input.push(&line).is_err();
-    }
-    assert!(failed && input.text.len() <= SQL_STATEMENT_MAX_BYTES);
-}
 
 struct Ran {
     result: Result<(), CliError>,
@@ -58,23 +14,25 @@ struct Ran {
     asked: Vec<String>,
 }
 
+/// A script.
 async fn ran(lines: &[&str], answers: Vec<(u16, &str)>) -> Ran {
+    let lines = lines.iter().map(|l| Event::Line((*l).to_owned())).collect();
+    with(false, lines, answers).await
+}
+
+async fn with(terminal: bool, events: Vec<Event>, answers: Vec<(u16, &str)>) -> Ran {
     let answers = answers
         .into_iter()
         .map(|(status, body)| (status, body.to_owned()));
     let server = Scripted::start(answers.collect()).await;
     let dir = tempfile::tempdir().unwrap();
-    let (out, err) = (Shared::default(), Shared::default());
-    let mut app = App {
-        home: Home::at(dir.path()),
-        vars: Variables::default(),
-        global: GlobalArgs::default(),
-        out: Output::to(false, out.clone(), err.clone()),
-    };
+    let (mut app, out, err) = harness::app(Home::at(dir.path()), GlobalArgs::default());
     let client = Client::new(reqwest::Url::parse(&server.url).unwrap(), None).unwrap();
-    let mut shell = Shell::new(ReadArgs::default(), false);
-    let lines = Lines::Given(lines.iter().map(|l| (*l).to_owned()).collect());
-    let result = shell.run(&mut app, &client, lines).await;
+    let mut shell = Shell::new(ReadArgs::default(), terminal);
+    shell.timer = false;
+    let result = shell
+        .run(&mut app, &client, Input::Given(events.into()))
+        .await;
     Ran {
         result,
         out: out.text(),
@@ -93,7 +51,7 @@ async fn reads_are_queries_and_the_rest_is_executed() {
             "select 1 AS a;",
             "INSERT INTO t VALUES(1); WITH x AS (SELECT 1)",
             "INSERT INTO t SELECT * FROM x;",
-            ".level none",
+            ".LEVEL NONE",
             "VALUES(2)",
         ],
         vec![
@@ -122,25 +80,68 @@ async fn reads_are_queries_and_the_rest_is_executed() {
     assert!(ran.asked[4].ends_with(r#"{"sql":"VALUES(2)","level":"none"}"#));
 }
 
+const NO_TABLE: &str = r#"{"ok":false,"error":{"code":"VALIDATION_FAILED","message":"no such table: t","retryable":false}}"#;
+
 #[tokio::test]
-async fn a_failure_is_told_and_the_shell_goes_on() {
-    let failed = r#"{"ok":false,"error":{"code":"VALIDATION_FAILED","message":"no such table: t","retryable":false}}"#;
-    let ran = ran(
-        &[
-            "SELECT * FROM t;",
-            ".nonsense",
-            "SELECT 1;",
-            ".quit",
-            "SELECT 2;",
-        ],
-        vec![(400, failed), (200, r#"{"items":[{"1":1}]}"#)],
-    )
-    .await;
-    assert_eq!(ran.result.unwrap_err().to_string(), "2 statements failed");
-    assert_eq!(ran.asked.len(), 2);
-    assert!(ran.err.contains("no such table: t"), "{}", ran.err);
-    assert!(ran.err.contains(".nonsense"), "{}", ran.err);
-    assert!(ran.out.contains("(1 row)"), "{}", ran.out);
+async fn a_script_ends_with_its_first_failure() {
+    let script = ["-- first", "SELECT 1; SELECT *", "FROM t;", "SELECT 2;"];
+    let one = r#"{"items":[{"1":1}]}"#;
+    let failed = ran(&script, vec![(200, one), (400, NO_TABLE)]).await;
+    let error = failed.result.unwrap_err();
+    assert_eq!(error.exit(), Some(Exit::Error));
+    let error = error.to_string();
+    assert!(error.contains("line 2: no such table: t"), "{error}");
+    assert_eq!(failed.asked.len(), 2);
+    assert!(failed.out.contains("(1 row)"), "{}", failed.out);
+    for (script, place) in [
+        (&["", ".nonsense", "SELECT 2;"][..], "line 2: "),
+        (&[".level sometimes"], "line 1: "),
+        (&["-- a", "", "SELECT '1;", "SELECT 2;"], "line 3: "),
+        (&["/* a"], "line 1: "),
+    ] {
+        let failed = ran(script, Vec::new()).await;
+        let error = failed.result.unwrap_err().to_string();
+        assert!(error.starts_with(place), "{script:?}: {error}");
+        assert!(failed.asked.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn whoever_types_goes_on_after_a_failure() {
+    let typed = [
+        "SELECT * FROM t;",
+        ".nonsense",
+        "SELECT 1;",
+        ".QUIT",
+        "SELECT 2;",
+    ];
+    let typed = typed.map(|line| Event::Line(line.to_owned())).into();
+    let answers = vec![(400, NO_TABLE), (200, r#"{"items":[{"1":1}]}"#)];
+    let shown = with(true, typed, answers).await;
+    shown.result.unwrap();
+    assert_eq!(shown.asked.len(), 2);
+    assert!(shown.err.contains("no such table: t"), "{}", shown.err);
+    assert!(shown.err.contains(".nonsense"), "{}", shown.err);
+    assert!(shown.out.contains("(1 row)"), "{}", shown.out);
+}
+
+#[tokio::test]
+async fn an_interrupt_gives_up_what_is_open() {
+    let line = |text: &str| Event::Line(text.to_owned());
+    let events = vec![
+        line("DELETE FROM t"),
+        Event::Interrupt,
+        line(".level"),
+        line("UPDATE t SET a = 1;"),
+        Event::Interrupt,
+        line("DROP TABLE t"),
+    ];
+    let shown = with(true, events, Vec::new()).await;
+    shown.result.unwrap();
+    assert_eq!(shown.out, "linearizable\n");
+    for told in ["whether it was made is not known", "open was not run"] {
+        assert!(shown.err.contains(told), "{}", shown.err);
+    }
 }
 
 #[tokio::test]

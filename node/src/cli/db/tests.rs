@@ -1,78 +1,10 @@
-//! Whole commands against a scripted gateway.
-
-use std::io::Write;
-use std::sync::Arc;
+//! `orama db query` and `exec`, whole commands.
 
 use clap::Parser;
-use parking_lot::Mutex;
 
 use crate::cli::args::Cli;
-use crate::cli::credentials::{Credentials, Default as DefaultKey};
-use crate::cli::error::{CliError, Exit};
-use crate::cli::files::Home;
-use crate::cli::output::Output;
-use crate::cli::scripted::Scripted;
-use crate::cli::target::Variables;
-use crate::cli::{App, dispatch};
-
-#[derive(Clone, Default)]
-pub(super) struct Shared(Arc<Mutex<Vec<u8>>>);
-
-impl Shared {
-    pub(super) fn text(&self) -> String {
-        String::from_utf8(self.0.lock().clone()).unwrap()
-    }
-}
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-pub(super) struct Ran {
-    pub(super) result: Result<(), CliError>,
-    pub(super) out: String,
-    pub(super) err: String,
-    pub(super) asked: Vec<String>,
-}
-
-/// Runs a command line against a gateway with these answers.
-pub(super) async fn ran(words: &[&str], answers: Vec<(u16, &str)>) -> Ran {
-    let answers = answers
-        .into_iter()
-        .map(|(status, body)| (status, body.to_owned()));
-    let server = Scripted::start(answers.collect()).await;
-    let dir = tempfile::tempdir().unwrap();
-    let home = Home::at(dir.path());
-    Credentials::update(&home, |all| {
-        all.set_key(&server.url, "shop", "ak_test:shop", DefaultKey::Yes);
-        Ok(())
-    })
-    .unwrap();
-    let line = ["orama", "--api-url", &server.url]
-        .into_iter()
-        .chain(words.iter().copied());
-    let cli = Cli::try_parse_from(line).unwrap();
-    let (out, err) = (Shared::default(), Shared::default());
-    let mut app = App {
-        home,
-        vars: Variables::default(),
-        out: Output::to(cli.global.json, out.clone(), err.clone()),
-        global: cli.global,
-    };
-    let result = dispatch(&mut app, cli.command).await;
-    Ran {
-        result,
-        out: out.text(),
-        err: err.text(),
-        asked: server.requests(),
-    }
-}
+use crate::cli::error::Exit;
+use crate::cli::harness::ran;
 
 #[test]
 fn command_lines_parse() {
@@ -168,27 +100,4 @@ async fn errors_are_the_gateways() {
     assert!(error.to_string().contains("t.a"));
     let wrong = ran(&["db", "query", "S", "--args", "{}"], Vec::new()).await;
     assert_eq!(wrong.result.unwrap_err().exit(), Some(Exit::Usage));
-}
-
-#[tokio::test]
-async fn an_export_is_there_as_a_whole_or_not_at_all() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("a.db");
-    let path = file.display().to_string();
-    let done = ran(&["db", "export", &path], vec![(200, "the file")]).await;
-    done.result.unwrap();
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "the file");
-    assert!(done.out.contains("(8 bytes)"), "{}", done.out);
-    // It is not replaced by accident, nor by a failure.
-    let again = ran(&["db", "export", &path], Vec::new()).await;
-    assert_eq!(again.result.unwrap_err().exit(), Some(Exit::Usage));
-    let failed = ran(&["db", "export", &path, "--force"], vec![(503, "{}")]).await;
-    assert_eq!(failed.result.unwrap_err().exit(), Some(Exit::Unavailable));
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "the file");
-    // What is no SQLite file cannot become SQL.
-    let sql = dir.path().join("a.sql").display().to_string();
-    let refused = ran(&["db", "export", &sql], vec![(200, "the file")]).await;
-    assert!(refused.result.unwrap_err().to_string().contains("as SQL"));
-    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
-    assert_eq!(names.len(), 1, "{names:?}");
 }

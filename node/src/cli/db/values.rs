@@ -20,37 +20,41 @@ pub(super) fn array(text: &str) -> Result<Box<RawValue>, CliError> {
 
 /// The words after the statement as a JSON array.
 pub(super) fn of_words(words: &[String]) -> Result<Box<RawValue>, CliError> {
-    let values: Vec<String> = words.iter().map(|word| value(word)).collect();
+    let mut values = Vec::with_capacity(words.len());
+    for (index, word) in words.iter().enumerate() {
+        values.push(value(word).map_err(|why| {
+            CliError::Usage(format!("argument {} is {why}: {word:?}", index + 1))
+        })?);
+    }
     RawValue::from_string(format!("[{}]", values.join(",")))
         .map_err(|e| CliError::Usage(format!("the arguments cannot be sent: {e}")))
 }
 
-/// A word as a JSON value. Whole numbers stay exact to 64 bits.
-fn value(word: &str) -> String {
-    if word.eq_ignore_ascii_case("null") {
-        return "null".into();
+/// A word as a JSON value. It is a number only if the number, printed, is the word again:
+/// `007`, `+49` or thirty digits are names of something, and stay as they are.
+fn value(word: &str) -> Result<String, &'static str> {
+    if matches!(word, "null" | "NULL") {
+        return Ok("null".into());
     }
     if let Some(text) = word.strip_prefix('\'').and_then(|w| w.strip_suffix('\'')) {
-        return json(&text.replace("''", "'"));
+        return Ok(json(&text.replace("''", "'")));
     }
     let digits = word
         .strip_prefix(['x', 'X'])
-        .and_then(|w| w.strip_prefix('\''));
-    if let Some(bytes) = digits.and_then(|w| w.strip_suffix('\'')).and_then(hex) {
-        return format!("{{\"blob\":\"{}\"}}", STANDARD.encode(bytes));
+        .and_then(|w| w.strip_prefix('\''))
+        .and_then(|w| w.strip_suffix('\''));
+    if let Some(digits) = digits {
+        let bytes = hex(digits).ok_or("no BLOB, which has two hexadecimal digits for a byte")?;
+        return Ok(format!("{{\"blob\":\"{}\"}}", STANDARD.encode(bytes)));
     }
-    if let Ok(whole) = word.parse::<i64>() {
-        return whole.to_string();
+    if word.parse::<i64>().is_ok_and(|n| n.to_string() == word) {
+        return Ok(word.to_owned());
     }
-    // Rust reads `inf`, `nan` and `1.` too, which people mean as text.
-    let number = word.bytes().any(|b| b.is_ascii_digit())
-        && word
-            .bytes()
-            .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
-    match word.parse::<f64>() {
-        Ok(real) if number && real.is_finite() => format!("{real:?}"),
-        _ => json(word),
-    }
+    // `inf` and `NaN` print as themselves too, and are no JSON.
+    let real = word
+        .parse::<f64>()
+        .is_ok_and(|n| n.is_finite() && format!("{n:?}") == word);
+    Ok(if real { word.to_owned() } else { json(word) })
 }
 
 fn json(text: &str) -> String {
@@ -77,31 +81,75 @@ mod tests {
         for (word, json) in [
             ("7", "7"),
             ("-7", "-7"),
+            ("0", "0"),
             ("9223372036854775807", "9223372036854775807"),
             ("-9223372036854775808", "-9223372036854775808"),
-            // Larger than 64 bits: the nearest real number.
-            ("9223372036854775808", "9.223372036854776e18"),
             ("1.5", "1.5"),
-            ("1e3", "1000.0"),
-            ("1e999", "\"1e999\""),
+            ("-0.25", "-0.25"),
+            ("1.0", "1.0"),
+            ("1e300", "1e300"),
             ("null", "null"),
             ("NULL", "null"),
             ("'7'", "\"7\""),
+            ("'null'", "\"null\""),
             ("'it''s'", "\"it's\""),
             ("x'00fF'", "{\"blob\":\"AP8=\"}"),
-            ("x'0'", "\"x'0'\""),
-            ("true", "\"true\""),
-            ("inf", "\"inf\""),
-            ("NaN", "\"NaN\""),
-            ("", "\"\""),
-            ("-", "\"-\""),
-            ("1-2", "\"1-2\""),
-            ("a\"b\n", "\"a\\\"b\\n\""),
+            ("X''", "{\"blob\":\"\"}"),
         ] {
-            assert_eq!(value(word), json, "{word}");
+            assert_eq!(value(word).unwrap(), json, "{word}");
         }
+    }
+
+    #[test]
+    fn what_would_not_print_back_is_text() {
+        for word in [
+            "01234",
+            "+4912345",
+            "1e5x",
+            "0x10",
+            "-0",
+            "1.50",
+            "1.",
+            ".5",
+            "1e3",
+            "1E300",
+            "1_000",
+            // More than 64 bits, and more digits than a real number has.
+            "9223372036854775808",
+            "-9223372036854775809",
+            "123456789012345678901234567890",
+            "3.14159265358979323846",
+            "1e999",
+            "true",
+            "Null",
+            "inf",
+            "-inf",
+            "NaN",
+            "",
+            " 7",
+            "-",
+            "1-2",
+            "'",
+            "x'00",
+            "２",
+            "a\"b\n",
+        ] {
+            assert_eq!(value(word).unwrap(), json(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_blob_is_named() {
         let all = of_words(&["1".into(), "a".into()]).unwrap();
         assert_eq!(all.get(), "[1,\"a\"]");
+        for wrong in ["x'0'", "X'0g'", "x'é'"] {
+            let error = of_words(&["1".into(), wrong.into()]).unwrap_err();
+            assert!(matches!(error, CliError::Usage(_)));
+            assert!(
+                error.to_string().starts_with("argument 2 is no BLOB"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -26,6 +26,10 @@ const STATEMENTS: &[&str] = &[
     "INSERT INTO late VALUES(#)",
     "INSERT INTO parent VALUES(#)",
     "DELETE FROM parent WHERE id = #",
+    "DELETE FROM child WHERE p = #",
+    "DELETE FROM late WHERE p < #",
+    "PRAGMA defer_foreign_keys = ON",
+    "DROP TABLE IF EXISTS late",
     "INSERT INTO t(b) VALUES(zeroblob(20000 * #))",
     "CREATE TABLE extra(x, y DEFAULT (random()))",
     "INSERT INTO extra(x) VALUES(#)",
@@ -74,7 +78,11 @@ fn any_transaction() -> impl Strategy<Value = SqlTransaction> {
         let kind = if n == 8 { OpKind::Query } else { OpKind::Exec };
         op(kind, &STATEMENTS[at].replace('#', &n.to_string()), vec![])
     });
-    proptest::collection::vec(op, 1..5).prop_map(|ops| {
+    let unchecked = proptest::bool::weighted(0.2);
+    (proptest::collection::vec(op, 1..5), unchecked).prop_map(|(mut ops, unchecked)| {
+        if unchecked {
+            ops.insert(0, exec("PRAGMA foreign_keys = OFF"));
+        }
         let mut transaction = transaction(ops);
         transaction.limits.steps = 30_000;
         transaction.limits.pages = 50;
