@@ -17,7 +17,7 @@ use crate::runtime::memory::split;
 use crate::runtime::slices;
 use crate::sql::{
     self, BatchRequest, SqlCaller, TransactionRequest, batch_envelope, execute_envelope,
-    parse_args, query_envelope, transaction_envelope,
+    parse_args, query_envelope, told_to_guests, transaction_envelope,
 };
 
 type Answered = Result<u64, wasmtime::Error>;
@@ -353,6 +353,7 @@ fn tell(caller: &mut Caller<'_, Guest>, function: &str, op: Option<usize>, error
         return;
     }
     let code = error.code.as_str();
+    let error = told_to_guests(error);
     let text = match op {
         Some(index) => format!("{function}: ops[{index}]: {code}: {error}"),
         None => format!("{function}: {code}: {error}"),

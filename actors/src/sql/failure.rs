@@ -3,7 +3,7 @@
 
 use orama_cluster::DataError;
 use orama_proto::Namespace;
-use orama_proto::sql::{SqlCode, SqlError};
+use orama_proto::sql::{SqlCode, SqlError, SqlHint};
 
 use crate::errors::Seldom;
 
@@ -41,6 +41,15 @@ pub(super) fn write_failed(error: DataError) -> SqlError {
             unavailable("the database has stopped on this node; another node may serve it")
         }
     }
+}
+
+/// What a function is told of an error: the way out is another host function.
+pub(crate) fn told_to_guests(error: &SqlError) -> String {
+    error.worded(|hint| match hint {
+        SqlHint::Execute => "db_execute",
+        SqlHint::Query => "db_query",
+        SqlHint::Transaction => "db_transaction",
+    })
 }
 
 /// A read that could not be done.

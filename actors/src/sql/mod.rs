@@ -25,6 +25,7 @@ use orama_proto::{Namespace, RequestId};
 use prometheus::Registry;
 
 pub(crate) use check::sql_too_large;
+pub(crate) use failure::told_to_guests;
 pub use json::{
     BatchRequest, TransactionRequest, batch_envelope, execute_envelope, parse_args, query_envelope,
     transaction_envelope,

@@ -125,9 +125,7 @@ pub(super) fn decide(context: &AuthContext<'_>, mode: Mode, word: Word) -> Resul
         AuthAction::Attach { .. } | AuthAction::Detach { .. } => {
             Err("ATTACH and DETACH are not allowed: a namespace has one database".into())
         }
-        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => {
-            Err(BRACKETS.into())
-        }
+        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => Err(BRACKETS.into()),
         AuthAction::CreateTempIndex { .. }
         | AuthAction::CreateTempTable { .. }
         | AuthAction::CreateTempTrigger { .. }

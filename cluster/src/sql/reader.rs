@@ -106,7 +106,9 @@ impl Reader {
     fn answer(&self, query: &Query, caps: Caps) -> Result<Rows, Failure> {
         let mut statement = self.conn.prepare(&query.sql)?;
         if !statement.readonly() {
-            return Err(Failure::Statement(SqlError::invalid(CHANGES).hinting(SqlHint::Execute)));
+            return Err(Failure::Statement(
+                SqlError::invalid(CHANGES).hinting(SqlHint::Execute),
+            ));
         }
         rows::bind(&self.conn, &mut statement, &query.args)?;
         self.conn

@@ -11,6 +11,8 @@ use orama_cluster::{Answer, Written};
 use orama_proto::limits::SQL_ROWS_MAX;
 use orama_proto::sql::{OpDone, OpKind, Rows, SqlCode, SqlError, SqlOutcome};
 
+use crate::sql::told_to_guests;
+
 /// Bytes of an envelope besides its rows, roughly.
 const FRAME_BYTES: usize = 256;
 
@@ -212,7 +214,7 @@ impl Object {
     }
 
     fn error(&mut self, error: &SqlError) {
-        self.text("error", &error.message);
+        self.text("error", &told_to_guests(error));
         self.text("code", error.code.as_str());
         if error.code == SqlCode::OutcomeUnknown {
             self.flag("outcome_unknown", true);

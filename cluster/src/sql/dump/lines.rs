@@ -154,7 +154,10 @@ mod tests {
     use super::*;
     use crate::sql::dump::sql_pieces;
 
-    fn pushed(text: &str) -> (Vec<(usize, String)>, Result<Option<SqlStatement>, usize>) {
+    /// Statements with their lines, and what was left of the text.
+    type Pushed = (Vec<(usize, String)>, Result<Option<SqlStatement>, usize>);
+
+    fn pushed(text: &str) -> Pushed {
         let mut all = SqlLines::new(1000);
         let mut found = Vec::new();
         for line in text.lines() {

@@ -75,7 +75,10 @@ impl Pieces {
                     sql: format!("INSERT INTO {}(id, piece) VALUES(?, ?)", self.table),
                     args: vec![SqlValue::Integer(number), SqlValue::Blob(piece.to_vec())],
                 })?;
-                whole.push(format!("(SELECT piece FROM {} WHERE id = {number})", self.table));
+                whole.push(format!(
+                    "(SELECT piece FROM {} WHERE id = {number})",
+                    self.table
+                ));
             }
             *cell = Cell::Written(format!("CAST({} AS {kind})", whole.join(" || ")));
         }

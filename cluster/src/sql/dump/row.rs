@@ -47,7 +47,12 @@ impl Cell {
 /// The query for a table's rows, and the beginning of the statement that inserts one.
 pub(super) fn statements(table: &Table) -> (String, String) {
     let columns = table.columns.iter().map(|name| quoted(name));
-    let columns: Vec<String> = table.rowid.map(str::to_owned).into_iter().chain(columns).collect();
+    let columns: Vec<String> = table
+        .rowid
+        .map(str::to_owned)
+        .into_iter()
+        .chain(columns)
+        .collect();
     let columns = columns.join(", ");
     let name = quoted(&table.name);
     (

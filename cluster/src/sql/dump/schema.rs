@@ -97,7 +97,10 @@ impl Schema {
         let mut tables = parents_first(conn, tables)?;
         counters(conn, &mut tables)?;
         let number = |pragma| -> Result<(&'static str, i64), DumpError> {
-            Ok((pragma, conn.pragma_query_value(None, pragma, |row| row.get(0))?))
+            Ok((
+                pragma,
+                conn.pragma_query_value(None, pragma, |row| row.get(0))?,
+            ))
         };
         Ok(Self {
             tables,

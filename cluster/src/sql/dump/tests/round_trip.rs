@@ -33,11 +33,14 @@ fn import(path: &Path, ops: Vec<SqlOp>) {
     for op in ops {
         assert!(op.sql.len() <= SQL_STATEMENT_MAX_BYTES, "{}", op.sql.len());
         let size = op.sql.len()
-            + op.args.iter().map(|arg| match arg {
-                SqlValue::Text(text) => text.len() + 10,
-                SqlValue::Blob(blob) => blob.len() + 10,
-                _ => 10,
-            }).sum::<usize>();
+            + op.args
+                .iter()
+                .map(|arg| match arg {
+                    SqlValue::Text(text) => text.len() + 10,
+                    SqlValue::Blob(blob) => blob.len() + 10,
+                    _ => 10,
+                })
+                .sum::<usize>();
         assert!(size <= BATCH_BYTES, "{size}");
         bytes += size;
         if batches.last().unwrap().len() == SQL_OPS_MAX || bytes > BATCH_BYTES {
@@ -75,7 +78,11 @@ fn import(path: &Path, ops: Vec<SqlOp>) {
         match applied[0].outcome.as_ref().unwrap() {
             SqlOutcome::Committed(_) => {}
             SqlOutcome::RolledBack { failed, error, .. } => {
-                let sql: String = transaction.ops[*failed as usize].sql.chars().take(300).collect();
+                let sql: String = transaction.ops[*failed as usize]
+                    .sql
+                    .chars()
+                    .take(300)
+                    .collect();
                 panic!("{sql}: {error}")
             }
         }
@@ -98,7 +105,9 @@ fn rows(conn: &Connection, sql: &str) -> Vec<String> {
     let mut rows = statement.raw_query();
     let mut all = Vec::new();
     while let Some(row) = rows.next().unwrap() {
-        let row: Vec<String> = (0..columns).map(|at| shown(row.get_ref(at).unwrap())).collect();
+        let row: Vec<String> = (0..columns)
+            .map(|at| shown(row.get_ref(at).unwrap()))
+            .collect();
         all.push(row.join(", "));
     }
     all
@@ -115,7 +124,13 @@ fn contents(path: &Path) -> BTreeMap<String, Vec<String>> {
     let mut all = BTreeMap::new();
     let schema = "SELECT type, name, tbl_name, sql FROM sqlite_schema \
         WHERE name NOT LIKE '\\_orama\\_%' ESCAPE '\\' ORDER BY type, name";
-    all.insert("schema".to_owned(), names(&schema.replace("type, name, tbl_name, sql", "concat_ws(' ', type, name, tbl_name, sql)")));
+    all.insert(
+        "schema".to_owned(),
+        names(&schema.replace(
+            "type, name, tbl_name, sql",
+            "concat_ws(' ', type, name, tbl_name, sql)",
+        )),
+    );
     for pragma in ["user_version", "application_id"] {
         all.insert(pragma.to_owned(), rows(&conn, &format!("PRAGMA {pragma}")));
     }
@@ -146,13 +161,17 @@ fn check(conn: Connection, path: &Path) {
 
     let text: String = all.iter().map(|s| s.to_sql() + ";\n").collect();
     let by_text = dir.path().join("text.db");
-    import(&by_text, sql_pieces(&text).map(|piece| exec(piece.sql)).collect());
+    import(
+        &by_text,
+        sql_pieces(&text).map(|piece| exec(piece.sql)).collect(),
+    );
     assert_eq!(contents(&by_text), before);
 
     // As SQLite's own shell does, in a file of its own.
     let by_sqlite = dir.path().join("sqlite.db");
     let conn = Connection::open(&by_sqlite).unwrap();
-    conn.execute_batch(&format!("{OFF};BEGIN;{text}COMMIT;")).unwrap();
+    conn.execute_batch(&format!("{OFF};BEGIN;{text}COMMIT;"))
+        .unwrap();
     drop(conn);
     assert_eq!(contents(&by_sqlite), before);
     // And the same statements come out again.
@@ -168,7 +187,7 @@ fn source(dir: &tempfile::TempDir, schema: &str) -> (Connection, std::path::Path
 
 const SCHEMA: &str = r#"
     PRAGMA user_version = -3; PRAGMA application_id = 2147483647;
-    CREATE TABLE "a ""table"" 'of' [names] -- with comments
+    CREATE TABLE "a ""table"" 'of' [names]" -- with comments
         ("select" INTEGER PRIMARY KEY AUTOINCREMENT, "ünï ?" TEXT, "x""y;" BLOB DEFAULT ';',
          low AS (lower("ünï ?")) VIRTUAL, up AS (upper("ünï ?")) STORED);
     CREATE TABLE child(id INTEGER PRIMARY KEY, parent INTEGER REFERENCES parent(id), self REFERENCES child(id));
@@ -192,7 +211,10 @@ const SCHEMA: &str = r#"
 fn everything_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     // A trigger of a view wants the view; the file's order is another.
-    let (view, trigger) = ("CREATE VIEW shown AS SELECT id, ';' AS s FROM parent;", "CREATE TRIGGER \"before\"");
+    let (view, trigger) = (
+        "CREATE VIEW shown AS SELECT id, ';' AS s FROM parent;",
+        "CREATE TRIGGER \"before\"",
+    );
     let schema = SCHEMA.replace(trigger, &format!("{view}{trigger}"));
     let (conn, path) = source(&dir, &schema);
     conn.execute_batch(
@@ -226,30 +248,64 @@ fn everything_comes_back() {
 #[test]
 fn rows_of_a_megabyte_come_back() {
     let dir = tempfile::tempdir().unwrap();
-    let (conn, path) = source(&dir, "CREATE TABLE a(v, w); CREATE TABLE b(k TEXT PRIMARY KEY, v) WITHOUT ROWID; CREATE TABLE c(x)");
+    let (conn, path) = source(
+        &dir,
+        "CREATE TABLE a(v, w); CREATE TABLE b(k TEXT PRIMARY KEY, v) WITHOUT ROWID; CREATE TABLE c(x)",
+    );
     let bytes = |n: usize| -> Vec<u8> { (0..n).map(|at| (at * 31 + at / 256) as u8).collect() };
     let quotes = "'é\n?\"".repeat(100_000);
     let insert = |sql: &str, v: Value, w: Value| conn.execute(sql, [v, w]).unwrap();
     let a = "INSERT INTO a VALUES(?, ?)";
     insert(a, Value::Blob(bytes(1 << 20)), Value::Null);
-    insert(a, Value::Blob(bytes(128 << 10)), Value::Blob(bytes(129 << 10)));
-    insert(a, Value::Text(quotes.clone()), Value::Text("x".repeat(250_000)));
-    insert(a, Value::Text("x".repeat(255_000)), Value::Real(f64::NEG_INFINITY));
-    insert("INSERT INTO a VALUES(CAST(? AS TEXT), ?)", Value::Blob(bytes(1_000_000)), Value::Integer(1));
-    insert("INSERT INTO b VALUES(?, ?)", Value::Text(quotes), Value::Blob(bytes(300_000)));
-    let columns = (0..900).map(|n| format!("c{n}")).collect::<Vec<_>>().join(", ");
-    conn.execute_batch(&format!("CREATE TABLE wide({columns})")).unwrap();
+    insert(
+        a,
+        Value::Blob(bytes(128 << 10)),
+        Value::Blob(bytes(129 << 10)),
+    );
+    insert(
+        a,
+        Value::Text(quotes.clone()),
+        Value::Text("x".repeat(250_000)),
+    );
+    insert(
+        a,
+        Value::Text("x".repeat(255_000)),
+        Value::Real(f64::NEG_INFINITY),
+    );
+    insert(
+        "INSERT INTO a VALUES(CAST(? AS TEXT), ?)",
+        Value::Blob(bytes(1_000_000)),
+        Value::Integer(1),
+    );
+    insert(
+        "INSERT INTO b VALUES(?, ?)",
+        Value::Text(quotes),
+        Value::Blob(bytes(300_000)),
+    );
+    let columns = (0..900)
+        .map(|n| format!("c{n}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    conn.execute_batch(&format!("CREATE TABLE wide({columns})"))
+        .unwrap();
     let values = vec!["randomblob(1000)"; 900].join(", ");
-    conn.execute_batch(&format!("INSERT INTO wide VALUES({values})")).unwrap();
+    conn.execute_batch(&format!("INSERT INTO wide VALUES({values})"))
+        .unwrap();
     check(conn, &path);
 }
 
 #[test]
 fn a_value_too_long_for_any_database_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let (conn, path) = source(&dir, "CREATE TABLE huge(v); INSERT INTO huge VALUES(zeroblob(1048577))");
+    let (conn, path) = source(
+        &dir,
+        "CREATE TABLE huge(v); INSERT INTO huge VALUES(zeroblob(1048577))",
+    );
     drop(conn);
-    let error = Dump::open(&path).unwrap().each::<DumpError>(|_| Ok(())).unwrap_err();
+    let error = Dump::open(&path)
+        .unwrap()
+        .each::<DumpError>(|_| Ok(()))
+        .unwrap_err();
     assert!(error.to_string().contains("a row of huge"), "{error}");
 }
 
@@ -257,12 +313,18 @@ fn a_value_too_long_for_any_database_is_named() {
 fn a_comment_at_the_end_swallows_no_statement() {
     let dir = tempfile::tempdir().unwrap();
     let (conn, path) = source(&dir, "CREATE TABLE t(a)");
-    for sql in ["CREATE INDEX i ON t(a) -- one", "CREATE VIEW v AS SELECT 1 /* two"] {
+    for sql in [
+        "CREATE INDEX i ON t(a) -- one",
+        "CREATE VIEW v AS SELECT 1 /* two",
+    ] {
         conn.execute(sql, []).unwrap();
     }
     conn.execute("INSERT INTO t VALUES(1)", []).unwrap();
     drop(conn);
-    let text: String = statements(&path).iter().map(|s| s.to_sql() + ";\n").collect();
+    let text: String = statements(&path)
+        .iter()
+        .map(|s| s.to_sql() + ";\n")
+        .collect();
     assert_eq!(sql_pieces(&text).count(), statements(&path).len(), "{text}");
 }
 
@@ -280,9 +342,8 @@ fn value() -> impl Strategy<Value = Value> {
         "-?[0-9]{1,25}(\\.[0-9]{1,9})?(e-?[0-9]{1,3})?".prop_map(Value::Text),
         proptest::collection::vec(any::<u8>(), 0..20).prop_map(Value::Blob),
         (1usize..300_000, any::<u8>()).prop_map(|(n, byte)| Value::Blob(vec![byte; n])),
-        (1usize..300_000, any::<bool>()).prop_map(|(n, quote)| {
-            Value::Text((if quote { "'" } else { "z" }).repeat(n))
-        }),
+        (1usize..300_000, any::<bool>())
+            .prop_map(|(n, quote)| { Value::Text((if quote { "'" } else { "z" }).repeat(n)) }),
     ]
 }
 

@@ -40,10 +40,13 @@ fn fates(all: &[&[&str]]) -> Vec<Option<(u32, SqlCode)>> {
         assert_eq!(other, &seen[0]);
     }
     let (applied, _) = seen.remove(0);
-    let fates = applied.into_iter().skip(1).map(|applied| match applied.outcome {
-        Some(SqlOutcome::RolledBack { failed, error, .. }) => Some((failed, error.code)),
-        _ => None,
-    });
+    let fates = applied
+        .into_iter()
+        .skip(1)
+        .map(|applied| match applied.outcome {
+            Some(SqlOutcome::RolledBack { failed, error, .. }) => Some((failed, error.code)),
+            _ => None,
+        });
     fates.collect()
 }
 
@@ -53,13 +56,25 @@ const VIOLATED: SqlCode = SqlCode::ConstraintViolation;
 fn a_transaction_may_leave_foreign_keys() {
     assert_eq!(
         fates(&[
-            &[OFF, "INSERT INTO child VALUES(1, 7)", "INSERT INTO late VALUES(1, 7), (2, 8)"],
+            &[
+                OFF,
+                "INSERT INTO child VALUES(1, 7)",
+                "INSERT INTO late VALUES(1, 7), (2, 8)"
+            ],
             // Only there.
             &["INSERT INTO child VALUES(2, 7)"],
             &["INSERT INTO late VALUES(3, 7)"],
-            &[OFF, "INSERT INTO parent VALUES(9)", "INSERT INTO child VALUES(3, 9)"],
+            &[
+                OFF,
+                "INSERT INTO parent VALUES(9)",
+                "INSERT INTO child VALUES(3, 9)"
+            ],
             &["DELETE FROM parent WHERE id = 9"],
-            &[OFF, "DROP TABLE parent", "CREATE TABLE parent(id INTEGER PRIMARY KEY)"],
+            &[
+                OFF,
+                "DROP TABLE parent",
+                "CREATE TABLE parent(id INTEGER PRIMARY KEY)"
+            ],
             &["INSERT INTO child VALUES(4, 9)"],
             // When it fails, the next one is held to them again.
             &[OFF, "INSERT INTO child VALUES(5, 1)", "SELECT nonsense"],
@@ -93,12 +108,19 @@ fn only_the_first_of_several_ops_turns_them_off() {
         (vec![exec(insert), exec(OFF)], 0),
         (vec![exec("SELECT 1"), exec(OFF), exec(insert)], 1),
         (vec![query(OFF), exec(insert)], 0),
-        (vec![op(OpKind::Exec, OFF, vec![SqlValue::Null]), exec(insert)], 0),
+        (
+            vec![op(OpKind::Exec, OFF, vec![SqlValue::Null]), exec(insert)],
+            0,
+        ),
         (vec![exec("PRAGMA foreign_keys = ON"), exec(insert)], 0),
     ] {
         assert_eq!(db.fails(ops).0, at);
     }
-    let done = db.done(vec![exec(OFF), exec(insert), query("PRAGMA foreign_key_check")]);
+    let done = db.done(vec![
+        exec(OFF),
+        exec(insert),
+        query("PRAGMA foreign_key_check"),
+    ]);
     assert_eq!(done.len(), 3);
     assert_eq!((done[0].rows_affected, &done[0].rows), (0, &None));
     let rows = done[2].rows.as_ref().unwrap();
@@ -109,15 +131,35 @@ fn only_the_first_of_several_ops_turns_them_off() {
 fn deferring_ends_with_the_entry() {
     assert_eq!(
         fates(&[
-            &[DEFER, "INSERT INTO child VALUES(1, 7)", "INSERT INTO parent VALUES(7)"],
-            &["INSERT INTO child VALUES(2, 8)", "INSERT INTO parent VALUES(8)"],
+            &[
+                DEFER,
+                "INSERT INTO child VALUES(1, 7)",
+                "INSERT INTO parent VALUES(7)"
+            ],
+            &[
+                "INSERT INTO child VALUES(2, 8)",
+                "INSERT INTO parent VALUES(8)"
+            ],
             &[DEFER, "INSERT INTO child VALUES(2, 8)"],
-            &["INSERT INTO child VALUES(2, 8)", "INSERT INTO parent VALUES(8)"],
+            &[
+                "INSERT INTO child VALUES(2, 8)",
+                "INSERT INTO parent VALUES(8)"
+            ],
             &[DEFER, "INSERT INTO child VALUES(2, 8)", "SELECT nonsense"],
-            &["INSERT INTO child VALUES(2, 8)", "INSERT INTO parent VALUES(8)"],
+            &[
+                "INSERT INTO child VALUES(2, 8)",
+                "INSERT INTO parent VALUES(8)"
+            ],
             &[DEFER],
-            &["INSERT INTO child VALUES(2, 8)", "INSERT INTO parent VALUES(8)"],
-            &["INSERT INTO child VALUES(2, 7)", DEFER, "DELETE FROM parent"],
+            &[
+                "INSERT INTO child VALUES(2, 8)",
+                "INSERT INTO parent VALUES(8)"
+            ],
+            &[
+                "INSERT INTO child VALUES(2, 7)",
+                DEFER,
+                "DELETE FROM parent"
+            ],
             &[DEFER, "DELETE FROM parent", "DELETE FROM child"],
         ]),
         [
@@ -142,17 +184,17 @@ fn violations_below_zero_are_nobodys() {
     assert_eq!(
         fates(&[
             &[OFF, "INSERT INTO late VALUES(1, 1), (2, 2), (3, 3), (4, 4)"],
-            &["INSERT INTO late VALUES(5, 5)", "DELETE FROM late WHERE id < 4"],
+            &[
+                "INSERT INTO late VALUES(5, 5)",
+                "DELETE FROM late WHERE id < 4"
+            ],
             &["INSERT INTO late VALUES(6, 6)"],
             &["INSERT INTO late VALUES(7, 7)"],
-            &["INSERT INTO parent VALUES(8)", "INSERT INTO late VALUES(8, 8)"],
+            &[
+                "INSERT INTO parent VALUES(8)",
+                "INSERT INTO late VALUES(8, 8)"
+            ],
         ]),
-        [
-            None,
-            None,
-            Some((0, VIOLATED)),
-            Some((0, VIOLATED)),
-            None,
-        ]
+        [None, None, Some((0, VIOLATED)), Some((0, VIOLATED)), None,]
     );
 }

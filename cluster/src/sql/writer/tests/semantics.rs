@@ -103,10 +103,7 @@ fn a_query_must_not_write() {
     ] {
         let (failed, error) = db.fails(vec![query("SELECT 1"), query(sql)]);
         assert_eq!((failed, error.code), (1, SqlCode::InvalidArgument));
-        assert!(
-            error.message.contains("use kind exec"),
-            "{error}"
-        );
+        assert!(error.message.contains("use kind exec"), "{error}");
     }
 }
 

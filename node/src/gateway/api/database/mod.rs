@@ -17,7 +17,7 @@ use orama_actors::errors;
 use orama_actors::sql::SqlCaller;
 use orama_cluster::SqlQuery;
 use orama_proto::limits::{SQL_BODY_MAX_BYTES, SQL_READ_MAX_SECS, SQL_WRITE_MAX_SECS};
-use orama_proto::sql::{OpDone, ReadOptions, Rows, SqlCode, SqlError, SqlOp, SqlOutcome};
+use orama_proto::sql::{OpDone, ReadOptions, Rows, SqlError, SqlHint, SqlOp, SqlOutcome};
 use orama_proto::{ApiError, ErrorCode, Namespace, Timestamp};
 use serde::Serialize;
 
@@ -33,11 +33,6 @@ use levels::Wanted;
 const SCHEMA: &str = "SELECT name, type, sql FROM sqlite_master \
     WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
     AND name NOT LIKE '\\_orama\\_%' ESCAPE '\\' ORDER BY name";
-
-/// What a function calls to write.
-const GUESTS_WAY: &str = "db_execute";
-/// Where a client writes.
-const OWN_WAY: &str = "/v1/rqlite/exec";
 
 /// Answer of `GET /v1/admin/cluster/groups/{group}/databases`.
 #[derive(Serialize)]
@@ -59,18 +54,20 @@ struct DatabaseBody {
     fenced: Option<String>,
 }
 
-/// An error of SQL as the gateway answers it. Its words are those that functions
-/// get; the way out of this one is another here.
-fn refused(mut error: SqlError) -> ApiError {
-    if error.code == SqlCode::InvalidArgument && error.message.contains(GUESTS_WAY) {
-        // The engine may name both ways; one is left.
-        let both = format!("{GUESTS_WAY} (POST {OWN_WAY})");
-        error.message = error
-            .message
-            .replace(&both, OWN_WAY)
-            .replace(GUESTS_WAY, OWN_WAY);
-    }
-    errors::sql(&error)
+/// An error of SQL as the gateway answers it.
+fn refused(error: SqlError) -> ApiError {
+    errors::sql(&told_to_clients(error))
+}
+
+/// Its words, with the way out that a client has.
+fn told_to_clients(mut error: SqlError) -> SqlError {
+    error.message = error.worded(|hint| match hint {
+        SqlHint::Execute => "POST /v1/rqlite/exec (orama db exec)",
+        SqlHint::Query => "POST /v1/rqlite/query (orama db query)",
+        SqlHint::Transaction => "POST /v1/rqlite/transaction",
+    });
+    error.hint = None;
+    error
 }
 
 fn within(seconds: u64) -> Instant {
@@ -156,7 +153,7 @@ impl Api {
         match self.execute(&call, ops).await? {
             SqlOutcome::Committed(done) => answers::committed(done, asked.return_results),
             SqlOutcome::RolledBack { failed, error, .. } => {
-                answers::rolled_back(failed, &error, &call.request_id)
+                answers::rolled_back(failed, &told_to_clients(error), &call.request_id)
             }
         }
     }
@@ -271,11 +268,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_that_writes_is_shown_the_endpoint() {
-        for words in ["db_execute", "db_execute (POST /v1/rqlite/exec)"] {
-            let error = refused(SqlError::invalid(format!("it writes: use {words}")));
-            assert_eq!(error.code.status(), 400);
-            assert_eq!(error.message, "it writes: use /v1/rqlite/exec");
-        }
+    fn clients_are_shown_the_endpoint() {
+        let error = SqlError::invalid("this changes the database").hinting(SqlHint::Execute);
+        let error = refused(error);
+        assert_eq!(error.code.status(), 400);
+        assert_eq!(
+            error.message,
+            "this changes the database: use POST /v1/rqlite/exec (orama db exec)"
+        );
     }
 }
