@@ -183,6 +183,8 @@ struct Inner {
     turn: AtomicUsize,
     metrics: Metrics,
     counters: crate::sql::Metrics,
+    /// What all groups together may have open.
+    databases: DatabasesOptions,
     gate: Arc<Gate>,
     threads: Threads,
     writes: Arc<Writes>,
@@ -218,6 +220,7 @@ impl DataGroups {
             keepers: RwLock::default(),
             turn: AtomicUsize::new(0),
             counters: crate::sql::Metrics::register(registry)?,
+            databases: DatabasesOptions::default(),
             gate: Arc::new(Gate::new(metrics.clone())),
             threads: Threads::new(gate::READS_AT_ONCE),
             writes: Arc::new(Writes::new(metrics.clone())),
@@ -244,7 +247,7 @@ impl DataGroups {
                 .group
                 .snapshot_every
                 .saturating_mul(SNAPSHOT_RATIO),
-            databases: DatabasesOptions::default(),
+            databases: self.0.databases.clone(),
         };
         let keeper = Arc::new(DataKeeper::new(
             group,
