@@ -160,10 +160,8 @@ impl Databases {
     }
 
     fn make_file(&self, slot: &Slot) -> Result<Writer, EngineFault> {
-        self.handles.opening(|| {
-            files::remove(&slot.path).map_err(|e| files::io_fault(&slot.path, &e))?;
-            Writer::open(&slot.path, false)
-        })
+        self.handles
+            .opening(|| self.template.make(&self.dir, &slot.path))
     }
 
     fn open_writer(&self, slot: &Arc<Slot>, work: &mut Work) -> Result<Writer, NoWriter> {

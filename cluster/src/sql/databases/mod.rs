@@ -26,6 +26,7 @@ mod readers;
 mod replace;
 mod slot;
 mod table;
+mod template;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +48,7 @@ pub(crate) use self::metrics::Metrics;
 use self::readers::Readers;
 use self::slot::{Info, Slot};
 use self::table::{Registers, Table};
+use self::template::Template;
 use super::{EngineFault, Mark};
 use crate::data_dir::{make_dir, sync_dir};
 
@@ -102,6 +104,7 @@ pub(crate) struct Databases {
     table: Table,
     handles: Handles,
     readers: Readers,
+    template: Template,
     backups: Mutex<Backups>,
     /// Held while the floor is raised and while files are exchanged. After `backups`.
     floor: Mutex<()>,
@@ -169,6 +172,7 @@ impl Databases {
             table: Table::new(directory, registers, metrics),
             readers: Readers::new(&handles, metrics),
             handles,
+            template: Template::default(),
             backups: Mutex::new(Backups::new(&there, saved.max().unwrap_or(0))),
             floor: Mutex::new(()),
             generation: Mutex::new(state.generation.max(highest.unwrap_or(0))),
