@@ -208,6 +208,13 @@ impl Readers {
         let gone = |idle: &&Idle| idle.slot.as_ref().is_some_and(|slot| slot.gone());
         pool.idle.iter().filter(gone).count()
     }
+    /// As if nobody had used the idle ones for so long.
+    #[cfg(test)]
+    pub(super) fn age(&self, by: Duration) {
+        for idle in &mut self.node.readers.connections.lock().idle {
+            idle.since = idle.since.checked_sub(by).unwrap();
+        }
+    }
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.node.readers.connections.lock().open

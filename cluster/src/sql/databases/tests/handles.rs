@@ -145,3 +145,22 @@ fn without_file_handles_what_is_idle_is_closed_and_it_is_tried_again() {
     raw::fail_opens("/fresh.", 1);
     wrote(&databases, &id("fresh"), 7, &["CREATE TABLE t (n)"]);
 }
+
+#[test]
+fn readers_that_nobody_uses_are_closed_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let databases = open(&dir.path().join("g"));
+    for (n, name) in ["aa", "bb"].into_iter().enumerate() {
+        wrote(&databases, &id(name), n as u64 + 1, &["CREATE TABLE t (n)"]);
+        ask(&databases, &id(name), "SELECT * FROM t").unwrap();
+    }
+    databases.checkpoint().unwrap();
+    assert_eq!(databases.readers.count(), 2);
+    databases.readers.age(Duration::from_secs(59));
+    // Used again in between.
+    ask(&databases, &id("bb"), "SELECT * FROM t").unwrap();
+    databases.readers.age(Duration::from_secs(1));
+    databases.checkpoint().unwrap();
+    assert_eq!(databases.readers.count(), 1);
+    assert_eq!(databases.metrics.readers.get(), 1);
+}
