@@ -178,4 +178,39 @@ mod tests {
         SnapshotStore::open(dir.path(), GroupId(4)).unwrap();
         assert_eq!(outgoing(), 0);
     }
+
+    #[test]
+    fn one_that_nobody_wants_for_long_goes_and_one_that_is_read_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = SnapshotStore::open(dir.path(), GroupId(4)).unwrap();
+        let none: [(Vec<u8>, Vec<u8>); 0] = [];
+        let at = Some(Position {
+            term: 1,
+            leader: 1,
+            index: 9,
+        });
+        let snapshot = store.write(at, MembershipRecord::default(), &none).unwrap();
+        let bodies = Bodies::new(dir.path(), GroupId(4));
+        let path = || bodies.made.lock().as_ref().map(|made| made.path.clone());
+        let age = |by: Duration| {
+            if let Some(made) = bodies.made.lock().as_mut() {
+                made.used = made.used.checked_sub(by).unwrap();
+            }
+        };
+        let body = bodies
+            .open(&snapshot, |path| fs::write(path, "one"))
+            .unwrap();
+        let made = path().unwrap();
+        age(IDLE);
+        bodies.tidy(at);
+        assert!(made.exists(), "somebody reads it");
+        drop(body);
+        // The time begins when the last one was seen to read it.
+        age(IDLE - Duration::from_secs(60));
+        bodies.tidy(at);
+        assert!(made.exists());
+        age(Duration::from_secs(60));
+        bodies.tidy(at);
+        assert!(!made.exists() && path().is_none());
+    }
 }

@@ -177,3 +177,18 @@ impl Transmission {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_snapshot_may_take_longer_to_be_installed() {
+        let seconds = |length| install_wait(length).as_secs();
+        assert_eq!(seconds(0), 60);
+        assert_eq!(seconds(INSTALL_BYTES - 1), 60);
+        assert_eq!(seconds(10 << 30), 60 + 2560);
+        // A length that nobody can have does not overflow.
+        assert!(seconds(u64::MAX) > 1 << 40);
+    }
+}

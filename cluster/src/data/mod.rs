@@ -187,6 +187,8 @@ struct Inner {
     turn: AtomicUsize,
     metrics: Metrics,
     counters: crate::sql::Metrics,
+    /// What all groups together may have open.
+    databases: DatabasesOptions,
     gate: Arc<Gate>,
     threads: Threads,
     writes: Arc<Writes>,
@@ -222,6 +224,7 @@ impl DataGroups {
             keepers: RwLock::default(),
             turn: AtomicUsize::new(0),
             counters: crate::sql::Metrics::register(registry)?,
+            databases: DatabasesOptions::default(),
             gate: Arc::new(Gate::new(metrics.clone())),
             threads: Threads::new(gate::READS_AT_ONCE),
             writes: Arc::new(Writes::new(metrics.clone())),
@@ -248,7 +251,7 @@ impl DataGroups {
                 .group
                 .snapshot_every
                 .saturating_mul(SNAPSHOT_RATIO),
-            databases: DatabasesOptions::default(),
+            databases: self.0.databases.clone(),
         };
         let meta = self.0.meta.clone();
         // Only what is certain: a node may know a namespace before or after another one does.

@@ -39,6 +39,11 @@ pub(crate) enum EngineFault {
     /// The file system has no room.
     #[error("the disk is full")]
     Full,
+    /// The process, or the machine, has as many files open as it may.
+    #[error(
+        "there are no file handles left: raise the limit of open files of the process (ulimit -n, LimitNOFILE= of the service) or of the machine (fs.file-max)"
+    )]
+    Handles,
     /// The file system or memory failed.
     #[error("{0}")]
     Io(String),

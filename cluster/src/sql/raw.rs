@@ -1,6 +1,6 @@
 //! The one place that talks to SQLite's C interface directly: the clock that
-//! statements see, values of changed rows, scratch files in memory, large allocations,
-//! LIKE and GLOB, and which write failed for lack of room.
+//! statements see, values of changed rows, scratch files in memory, large allocations, LIKE and
+//! GLOB, which write failed for lack of room, and which open for lack of file handles.
 //!
 //! # Safety
 //!
@@ -10,7 +10,7 @@
 //!   every method that is not replaced gets what it expects: `pAppData`, `szOsFile`), lives for
 //!   the rest of the process (leaked) and is written to only by SQLite under its own mutex.
 //! - [`writes`]: the default VFS's `pwrite` is replaced by a function of the same C type that calls
-//!   the one it replaces with the same arguments, and looks at `errno`.
+//!   the one it replaces with the same arguments, and looks at `errno`. [`opens`]: the same for `open`.
 //! - [`scratch`]: temporary files. SQLite hands us `szOsFile` bytes for a `sqlite3_file`; ours is
 //!   smaller, is written before `xOpen` answers, and is the first field of nothing else. SQLite
 //!   calls its methods one at a time with this pointer, and `xClose` last.
@@ -28,11 +28,12 @@
 //! it, but for the `sqlite3_preupdate_*` functions that are made for that.
 //!
 //! Registration writes process-wide settings of SQLite that are not guarded by a mutex (the
-//! allocator, the system call and the replacement of `localtime`). It runs once and before any connection is
-//! opened, because every way to open one goes through [`register`] first.
+//! allocator, the system calls and the replacement of `localtime`). It runs once and before any
+//! connection is opened, because every way to open one goes through [`register`] first.
 #![allow(unsafe_code)]
 
 mod alloc;
+mod opens;
 mod patterns;
 mod rows;
 mod scratch;
@@ -46,6 +47,9 @@ use rusqlite::{Connection, ffi};
 pub(super) use alloc::{
     Bound, LARGE, Refused, count, reads, stop_counting, take_failed_allocation, uncounted,
 };
+#[cfg(test)]
+pub(super) use opens::fail_opens;
+pub(super) use opens::{is_no_handles, take_no_handles};
 pub(super) use patterns::install as install_patterns;
 pub(super) use rows::{RowChange, RowObserver, observe_rows};
 pub(super) use scratch::{Scratch, limit_scratch, limit_scratch_of_read};
@@ -74,6 +78,7 @@ pub(super) fn register() -> Result<(), EngineFault> {
                 return Err(EngineFault::Io("SQLite has no file system".into()));
             }
             writes::replace(default)?;
+            opens::replace(default)?;
             vfs::register(default)
         }
     })

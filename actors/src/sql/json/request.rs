@@ -172,7 +172,10 @@ fn op_fields<'a>(raw: &'a RawValue, path: &str) -> Result<OpFields<'a>, SqlError
 fn sql(raw: Option<&RawValue>, path: &str) -> Result<String, SqlError> {
     let path = format!("{path}.sql");
     match present(raw) {
-        Some(raw) => Ok(string(raw, &path)?.into_owned()),
+        Some(raw) => match string(raw, &path)?.into_owned() {
+            sql if sql.trim().is_empty() => Err(SqlError::invalid(format!("{path} is empty"))),
+            sql => Ok(sql),
+        },
         None => Err(SqlError::invalid(format!("{path} is missing"))),
     }
 }
@@ -180,12 +183,13 @@ fn sql(raw: Option<&RawValue>, path: &str) -> Result<String, SqlError> {
 fn read_options(fields: &Fields<'_>) -> Result<ReadOptions, SqlError> {
     let mut read = ReadOptions::default();
     if let Some(raw) = present(fields.consistency) {
-        read.level = match &*string(raw, "consistency")? {
+        let given = string(raw, "consistency")?;
+        read.level = match &*given.to_ascii_lowercase() {
             "" | "linearizable" | "strong" => ReadLevel::Linearizable,
             "weak" => ReadLevel::Weak,
             "none" => ReadLevel::None,
-            other => {
-                let shown = shown(other);
+            _ => {
+                let shown = shown(&given);
                 return Err(SqlError::invalid(format!(
                     "consistency is {shown:?}: only \"none\", \"weak\", \"strong\" and \"linearizable\" are known"
                 )));

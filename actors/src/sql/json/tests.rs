@@ -109,7 +109,7 @@ fn wrong_arguments_are_named_and_not_shown() {
 fn a_transactions_ops_are_read() {
     let request = TransactionRequest::parse(
         br#" {"future":[{}],"ops":[{"kind":"exec","sql":"INSERT","args":[1],"x":{}},
-              {"sql":"SELECT","kind":"query"},{"kind":"query","sql":"","args":null}]} "#,
+              {"sql":"SELECT","kind":"query"},{"kind":"query","sql":"-- none","args":null}]} "#,
     )
     .unwrap();
     let kinds: Vec<_> = request.ops.iter().map(|op| op.kind).collect();

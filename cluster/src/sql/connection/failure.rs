@@ -136,6 +136,12 @@ fn fault(code: i32, message: &str, no_room: bool, tenant: Mode) -> Option<Engine
         ffi::SQLITE_FULL | ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN if no_room => {
             Some(EngineFault::Full)
         }
+        // A file that cannot be opened for writing is tried for reading by SQLite.
+        ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN | ffi::SQLITE_READONLY
+            if raw::take_no_handles() =>
+        {
+            Some(EngineFault::Handles)
+        }
         ffi::SQLITE_READONLY if tenant == Mode::Write => io(),
         ffi::SQLITE_IOERR
         | ffi::SQLITE_CANTOPEN

@@ -92,6 +92,7 @@ fn open(
     prepare: impl FnOnce(&Sqlite) -> rusqlite::Result<()>,
 ) -> Result<Connection, EngineFault> {
     raw::take_no_room();
+    raw::take_no_handles();
     let mut sqlite = Sqlite::open_with_flags_and_vfs(path, flags, raw::VFS)
         .map_err(|error| failure::opening(&error))?;
     let shared = Arc::new(Shared::new());

@@ -143,8 +143,7 @@ impl Databases {
     /// Makes a database: first the file, then its row, so that a kill in between leaves a file that
     /// nothing names. After a power cut either may be missing: see [`Self::open_writer`].
     fn create(&self, slot: &Arc<Slot>) -> Result<Writer, EngineFault> {
-        files::remove(&slot.path).map_err(|e| files::io_fault(&slot.path, &e))?;
-        let writer = Writer::open(&slot.path, false)?;
+        let writer = self.make_file(slot)?;
         points::reached("file made");
         self.table.change(slot, |info| info.named = true);
         let named = self
@@ -158,6 +157,11 @@ impl Databases {
         }
         points::reached("file named");
         Ok(writer)
+    }
+
+    fn make_file(&self, slot: &Slot) -> Result<Writer, EngineFault> {
+        self.handles
+            .opening(|| self.template.make(&self.dir, &slot.path))
     }
 
     fn open_writer(&self, slot: &Arc<Slot>, work: &mut Work) -> Result<Writer, NoWriter> {
@@ -182,7 +186,8 @@ impl Databases {
         let opened = match bytes {
             // One that nothing was ever applied to comes as it went.
             0 if at_least > 0 => Err("its file is missing or empty".to_owned()),
-            _ => match Writer::open(&slot.path, check) {
+            0 => return Ok(self.make_file(slot)?),
+            _ => match self.handles.opening(|| Writer::open(&slot.path, check)) {
                 Ok(writer) if writer.mark().applied < at_least => Err(format!(
                     "its file is at entry {}, and was at {at_least}",
                     writer.mark().applied
@@ -196,8 +201,7 @@ impl Databases {
             Ok(writer) => Ok(writer),
             Err(why) if first && new => {
                 tracing::warn!(database = %slot.id, why, "a new database did not survive the stop; the log makes it again");
-                files::remove(&slot.path).map_err(|e| files::io_fault(&slot.path, &e))?;
-                Ok(Writer::open(&slot.path, false)?)
+                Ok(self.make_file(slot)?)
             }
             Err(why) => Err(self.fence_slot(slot, work, &why)?),
         }

@@ -209,7 +209,12 @@ impl Databases {
 
     fn copy(&self, slot: &Slot, to: &Path, durable: bool) -> Result<Copied, SaveFault> {
         let _timed = Timed::new(&self.metrics.backup_seconds);
-        let copied = files::copy_database(&slot.path, to, durable)?;
+        let copied =
+            self.handles
+                .opening(|| match files::copy_database(&slot.path, to, durable) {
+                    Err(SaveFault::Engine(fault @ EngineFault::Handles)) => Err(fault),
+                    other => Ok(other),
+                })??;
         self.metrics.backups.inc();
         self.metrics.backup_bytes.inc_by(copied.bytes);
         Ok(copied)

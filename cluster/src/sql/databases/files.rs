@@ -31,6 +31,12 @@ pub(super) fn fault(error: &rusqlite::Error) -> EngineFault {
     match code {
         Some(ffi::SQLITE_FULL) => EngineFault::Full,
         Some(_) if no_room => EngineFault::Full,
+        // A file that cannot be opened for writing is tried for reading by SQLite.
+        Some(ffi::SQLITE_CANTOPEN | ffi::SQLITE_IOERR | ffi::SQLITE_READONLY)
+            if raw::take_no_handles() =>
+        {
+            EngineFault::Handles
+        }
         Some(ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) => EngineFault::Damaged(error.to_string()),
         _ => EngineFault::Io(error.to_string()),
     }
@@ -40,6 +46,7 @@ pub(super) fn fault(error: &rusqlite::Error) -> EngineFault {
 pub(super) fn io_fault(path: &Path, error: &io::Error) -> EngineFault {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => EngineFault::Full,
+        _ if raw::is_no_handles(error.raw_os_error()) => EngineFault::Handles,
         _ => EngineFault::Io(format!("{}: {error}", path.display())),
     }
 }
@@ -71,6 +78,7 @@ pub(super) fn create(path: &Path) -> Result<Connection, EngineFault> {
 fn open_with(path: &Path, mode: OpenFlags) -> Result<Connection, EngineFault> {
     raw::register()?;
     raw::take_no_room();
+    raw::take_no_handles();
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags_and_vfs(path, flags, raw::VFS).map_err(|e| fault(&e))?;
     let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;

@@ -94,7 +94,10 @@ impl Databases {
             return Ok(());
         }
         let _timed = Timed::new(&self.metrics.checkpoint_seconds);
-        match files::checkpoint(&slot.path).and_then(|_| Self::end_log_of_closed(slot)) {
+        let synced = self
+            .handles
+            .opening(|| files::checkpoint(&slot.path).and_then(|_| Self::end_log_of_closed(slot)));
+        match synced {
             _ if slot.gone() => {
                 Self::wait_until_gone(slot);
                 Ok(())
@@ -165,7 +168,8 @@ impl Databases {
     /// stands still only while the little that came meanwhile is written.
     fn shorten(&self, slot: &Arc<Slot>) -> Result<(), EngineFault> {
         let _timed = Timed::new(&self.metrics.checkpoint_seconds);
-        if let Err(fault) = files::checkpoint(&slot.path) {
+        let synced = self.handles.opening(|| files::checkpoint(&slot.path));
+        if let Err(fault) = synced {
             return self.failed(slot, fault);
         }
         self.metrics.checkpoints.inc();
@@ -180,7 +184,8 @@ impl Databases {
             if slot.gone() {
                 return Ok(());
             }
-            files::truncate_log(&slot.path, wait)
+            self.handles
+                .opening(|| files::truncate_log(&slot.path, wait))
         };
         let emptied = match emptied {
             Ok(emptied) => emptied,

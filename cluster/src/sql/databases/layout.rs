@@ -56,6 +56,10 @@ pub(super) fn live_name(namespace: &Namespace, generation: u64) -> String {
 pub(super) fn live_file(dir: &Path, namespace: &Namespace, generation: u64) -> PathBuf {
     live(dir).join(live_name(namespace, generation))
 }
+/// An empty database while its image is taken. No live name is like it, so what a kill leaves is swept.
+pub(super) fn template(dir: &Path) -> PathBuf {
+    live(dir).join("empty.db")
+}
 pub(super) fn backup_name(namespace: &Namespace, applied: u64, serial: u64) -> String {
     format!("{namespace}-{applied}.{serial}.db")
 }

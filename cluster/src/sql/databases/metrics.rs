@@ -18,6 +18,7 @@ pub(crate) struct Metrics {
     pub(super) fences: IntCounter,
     pub(super) replaced: IntCounter,
     pub(super) evicted: IntCounter,
+    pub(super) exhausted: IntCounter,
     pub(super) checkpoints: IntCounter,
     pub(super) checkpoints_blocked: IntCounter,
     pub(super) checkpoint_seconds: Histogram,
@@ -70,6 +71,10 @@ impl Metrics {
             evicted: counter(
                 "orama_sql_evictions_total",
                 "Writers closed to stay within the bound.",
+            )?,
+            exhausted: counter(
+                "orama_sql_handles_exhausted_total",
+                "Times a database could not be opened at first for lack of file handles.",
             )?,
             checkpoints: counter("orama_sql_checkpoints_total", "Checkpoints of databases.")?,
             checkpoints_blocked: counter(

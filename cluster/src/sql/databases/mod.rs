@@ -27,6 +27,7 @@ mod readers;
 mod replace;
 mod slot;
 mod table;
+mod template;
 #[cfg(test)]
 mod tests;
 
@@ -42,32 +43,16 @@ use parking_lot::Mutex;
 
 use self::backups::Backups;
 use self::directory::{Directory, Durable, State};
+pub(crate) use self::handles::DatabasesOptions;
 use self::handles::Handles;
 pub(crate) use self::metrics::Metrics;
 use self::readers::Readers;
 pub(crate) use self::replace::Staged;
 use self::slot::{Info, Slot};
 use self::table::{Registers, Table};
+use self::template::Template;
 use super::{EngineFault, Mark};
 use crate::data_dir::{make_dir, sync_dir};
-
-/// Bounds of what one node holds open for one group.
-#[derive(Debug, Clone)]
-pub(crate) struct DatabasesOptions {
-    /// Databases with an open writer.
-    pub(crate) open_max: usize,
-    /// Open readers over all databases.
-    pub(crate) readers_max: usize,
-}
-
-impl Default for DatabasesOptions {
-    fn default() -> Self {
-        Self {
-            open_max: 64,
-            readers_max: 64,
-        }
-    }
-}
 
 /// Everything up to `at` is safely in the files: where a restart goes on. `opaque` is the
 /// caller's (position and membership, encoded).
@@ -124,6 +109,7 @@ pub(crate) struct Databases {
     table: Table,
     handles: Handles,
     readers: Readers,
+    template: Template,
     backups: Mutex<Backups>,
     /// Held while the floor is raised and while files are exchanged. After `backups`.
     floor: Mutex<()>,
@@ -190,10 +176,12 @@ impl Databases {
             values: loaded.registers,
             applied: state.registers_applied,
         };
+        let handles = Handles::new(options.node, metrics);
         let databases = Self {
             table: Table::new(directory, registers, metrics),
-            handles: Handles::new(options.open_max, metrics),
-            readers: Readers::new(options.readers_max, metrics),
+            readers: Readers::new(&handles, metrics),
+            handles,
+            template: Template::default(),
             backups: Mutex::new(Backups::new(&there, saved.max().unwrap_or(0))),
             floor: Mutex::new(()),
             generation: Mutex::new(state.generation.max(highest.unwrap_or(0))),

@@ -1,4 +1,4 @@
-//! Read connections of a group: several for a database, so many over all of them, closed when idle.
+//! Read connections: several for a database, so many over all groups of a node, closed when idle.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::super::{EngineFault, Reader};
-use super::metrics::{Metrics, Share};
+use super::handles::{Handles, Node, difference};
+use super::metrics::Metrics;
 use super::slot::Slot;
 
 /// A connection that nobody used for so long is closed.
@@ -16,23 +17,33 @@ const IDLE: Duration = Duration::from_secs(60);
 /// How often one who waits looks whether it is still wanted.
 const LOOK: Duration = Duration::from_millis(50);
 
-pub(super) struct Readers {
-    max: usize,
-    pool: Mutex<Pool>,
+/// The read connections of a node.
+#[derive(Default)]
+pub(super) struct Pool {
+    connections: Mutex<Connections>,
     free: Condvar,
-    share: Share,
 }
 
 #[derive(Default)]
-struct Pool {
+struct Connections {
     /// Open ones, those in use included.
     open: usize,
     /// The least recently used first.
     idle: VecDeque<Idle>,
-    closed: bool,
+}
+
+/// The read connections of a group.
+pub(super) struct Readers {
+    node: Arc<Node>,
+    group: u64,
+    /// Changed and asked under the pool's lock.
+    closed: AtomicBool,
+    metrics: Metrics,
 }
 
 struct Idle {
+    /// The number of its group.
+    group: u64,
     /// `None`: of databases that do not exist.
     slot: Option<Arc<Slot>>,
     reader: Reader,
@@ -63,13 +74,48 @@ fn same(a: Option<&Arc<Slot>>, b: Option<&Arc<Slot>>) -> bool {
     }
 }
 
+impl Pool {
+    /// Closes those idle ones; answers how many.
+    fn close_idle(&self, metrics: &Metrics, which: impl Fn(&Idle) -> bool) -> usize {
+        let mut closing = Vec::new();
+        let mut pool = self.connections.lock();
+        let idle = std::mem::take(&mut pool.idle);
+        for one in idle {
+            match which(&one) {
+                true => closing.push(one),
+                false => pool.idle.push_back(one),
+            }
+        }
+        pool.set_open(metrics, |open| open - closing.len());
+        drop(pool);
+        if !closing.is_empty() {
+            self.free.notify_all();
+        }
+        closing.len()
+    }
+
+    /// Closes all that nobody uses; answers how many.
+    pub(super) fn close_all(&self, metrics: &Metrics) -> usize {
+        self.close_idle(metrics, |_| true)
+    }
+}
+
+impl Connections {
+    /// Changes how many are open; the gauge follows.
+    fn set_open(&mut self, metrics: &Metrics, change: impl FnOnce(usize) -> usize) {
+        let before = self.open;
+        self.open = change(before);
+        metrics.readers.add(difference(before, self.open));
+    }
+}
+
 impl Readers {
-    pub(super) fn new(max: usize, metrics: &Metrics) -> Self {
+    pub(super) fn new(handles: &Handles, metrics: &Metrics) -> Self {
         Self {
-            max: max.max(1),
-            pool: Mutex::default(),
-            free: Condvar::new(),
-            share: Share::new(&metrics.readers),
+            node: Arc::clone(&handles.node),
+            group: handles.group,
+            closed: AtomicBool::new(false),
+            metrics: metrics.clone(),
         }
     }
 
@@ -82,10 +128,10 @@ impl Readers {
     ) -> Result<Lent<'_>, NoReader> {
         let mut lent = self.acquire(slot, deadline, cancelled)?;
         if lent.reader.is_none() {
-            let opened = match slot {
+            let opened = self.node.opening(&self.metrics, || match slot {
                 Some(slot) => Reader::open(&slot.path),
                 None => Reader::empty(),
-            };
+            });
             lent.reader = Some(opened.map_err(NoReader::Fault)?);
         }
         Ok(lent)
@@ -104,9 +150,10 @@ impl Readers {
             reader,
             counted: true,
         };
-        let mut pool = self.pool.lock();
+        let shared = &self.node.readers;
+        let mut pool = shared.connections.lock();
         loop {
-            if pool.closed {
+            if self.closed.load(Ordering::Relaxed) {
                 return Err(NoReader::Fault(super::table::closed()));
             }
             let fits = |idle: &Idle| same(idle.slot.as_ref(), slot);
@@ -114,9 +161,8 @@ impl Readers {
             if let Some(idle) = found.and_then(|at| pool.idle.remove(at)) {
                 return Ok(lent(Some(idle.reader)));
             }
-            if pool.open < self.max {
-                pool.open += 1;
-                self.share.set(pool.open);
+            if pool.open < self.node.readers_max {
+                pool.set_open(&self.metrics, |open| open + 1);
                 return Ok(lent(None));
             }
             if let Some(evicted) = pool.idle.pop_front() {
@@ -128,53 +174,56 @@ impl Readers {
             if now >= deadline || cancelled.load(Ordering::Relaxed) {
                 return Err(NoReader::Late);
             }
-            self.free.wait_until(&mut pool, deadline.min(now + LOOK));
+            shared.free.wait_until(&mut pool, deadline.min(now + LOOK));
         }
     }
 
     /// Closes idle connections to this file.
     pub(super) fn forget(&self, slot: &Arc<Slot>) {
-        self.close_idle(|idle| idle.slot.as_ref().is_some_and(|s| Arc::ptr_eq(s, slot)));
+        let its = |idle: &Idle| idle.slot.as_ref().is_some_and(|s| Arc::ptr_eq(s, slot));
+        self.node.readers.close_idle(&self.metrics, its);
     }
 
-    /// Closes what nobody used for a while.
+    /// Closes what nobody used for a while, of any group.
     pub(super) fn close_old(&self) {
-        self.close_idle(|idle| idle.since.elapsed() >= IDLE);
+        let old = |idle: &Idle| idle.since.elapsed() >= IDLE;
+        self.node.readers.close_idle(&self.metrics, old);
     }
 
-    fn close_idle(&self, which: impl Fn(&Idle) -> bool) {
-        let mut closing = Vec::new();
-        let mut pool = self.pool.lock();
-        let idle = std::mem::take(&mut pool.idle);
-        for one in idle {
-            match which(&one) {
-                true => closing.push(one),
-                false => pool.idle.push_back(one),
-            }
-        }
-        pool.open -= closing.len();
-        self.share.set(pool.open);
-        drop(pool);
-        if !closing.is_empty() {
-            self.free.notify_all();
-        }
-    }
-
-    /// Closes everything; those in use as soon as they are given back.
+    /// Closes everything of this group; those in use as soon as they are given back.
     pub(super) fn close(&self) {
-        self.pool.lock().closed = true;
-        self.close_idle(|_| true);
+        let shared = &self.node.readers;
+        {
+            let _pool = shared.connections.lock();
+            self.closed.store(true, Ordering::Relaxed);
+        }
+        shared.close_idle(&self.metrics, |idle| idle.group == self.group);
+        // Who waits for one hears of it.
+        shared.free.notify_all();
     }
 
     #[cfg(test)]
     pub(super) fn idle_of_gone(&self) -> usize {
-        let pool = self.pool.lock();
+        let pool = self.node.readers.connections.lock();
         let gone = |idle: &&Idle| idle.slot.as_ref().is_some_and(|slot| slot.gone());
         pool.idle.iter().filter(gone).count()
     }
+    /// As if nobody had used the idle ones for so long.
+    #[cfg(test)]
+    pub(super) fn age(&self, by: Duration) {
+        for idle in &mut self.node.readers.connections.lock().idle {
+            idle.since = idle.since.checked_sub(by).unwrap();
+        }
+    }
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
-        self.pool.lock().open
+        self.node.readers.connections.lock().open
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -185,11 +234,12 @@ impl Lent<'_> {
 
     /// Gives the connection back for others to use.
     pub(super) fn give_back(mut self) {
-        let mut pool = self.readers.pool.lock();
+        let readers = self.readers;
+        let mut pool = readers.node.readers.connections.lock();
         // Asked under the lock: who deletes a file says that it is gone first, and then closes what
         // is idle here.
         let gone = self.slot.as_ref().is_some_and(|slot| slot.gone());
-        if pool.closed || gone {
+        if readers.closed.load(Ordering::Relaxed) || gone {
             // Closing takes the lock.
             drop(pool);
             return;
@@ -198,6 +248,7 @@ impl Lent<'_> {
             return;
         };
         pool.idle.push_back(Idle {
+            group: readers.group,
             slot: self.slot.take(),
             reader,
             since: Instant::now(),
@@ -211,12 +262,11 @@ impl Drop for Lent<'_> {
     fn drop(&mut self) {
         // Closed before somebody else opens one in its place.
         self.reader = None;
-        let mut pool = self.readers.pool.lock();
+        let shared = &self.readers.node.readers;
         if self.counted {
-            pool.open -= 1;
-            self.readers.share.set(pool.open);
+            let mut pool = shared.connections.lock();
+            pool.set_open(&self.readers.metrics, |open| open - 1);
         }
-        drop(pool);
-        self.readers.free.notify_one();
+        shared.free.notify_one();
     }
 }

@@ -32,10 +32,7 @@ fn metrics() -> Metrics {
 }
 
 fn open_with(dir: &Path, open_max: usize, readers_max: usize) -> Databases {
-    let options = DatabasesOptions {
-        open_max,
-        readers_max,
-    };
+    let options = DatabasesOptions::new(open_max, readers_max);
     Databases::open(dir, GROUP, options, &metrics())
         .unwrap()
         .unwrap()

@@ -8,7 +8,7 @@ use orama_actors::sql::TransactionRequest;
 use orama_proto::ApiError;
 use orama_proto::limits::{SQL_OPS_MAX, SQL_PARAMETERS_MAX};
 use orama_proto::sql::{OpKind, SqlOp, SqlValue};
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -39,6 +39,66 @@ pub(super) struct ExecBody<'a> {
     sql: String,
     #[serde(default, borrow)]
     args: Option<&'a RawValue>,
+}
+
+/// An object: serde would take a list, too, for the fields in the order of our source.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?.get();
+        if !raw.starts_with('{') {
+            return Err(D::Error::custom("an object is expected"));
+        }
+        serde_json::from_str(raw).map(Self).map_err(|error| {
+            // Lines and columns would be those of this object alone.
+            let text = error.to_string();
+            D::Error::custom(text.split(" at line ").next().unwrap_or_default())
+        })
+    }
+}
+
+fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let given: Option<Object<T>> = Option::deserialize(deserializer)?;
+    Ok(given.map(|object| object.0))
+}
+
+fn objects<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let given: Option<Vec<Object<T>>> = Option::deserialize(deserializer)?;
+    Ok(given.map(|all| all.into_iter().map(|object| object.0).collect()))
+}
+
+/// The fields of an op. Functions may send others, which are ignored as upstream does.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Op {
+    #[serde(rename = "kind")]
+    _kind: Option<IgnoredAny>,
+    #[serde(rename = "sql")]
+    _sql: Option<IgnoredAny>,
+    #[serde(rename = "args")]
+    _args: Option<IgnoredAny>,
+}
+
+/// Refuses fields of ops that are not known.
+fn known_fields(ops: &RawValue) -> Result<(), ApiError> {
+    let mut reader = serde_json::Deserializer::from_str(ops.get());
+    let read: Result<Vec<Object<Op>>, _> = serde_path_to_error::deserialize(&mut reader);
+    read.map(drop).map_err(|error| {
+        let path = error.path().to_string();
+        let place = if path == "." { String::new() } else { path };
+        let problem = error.into_inner().to_string();
+        let problem = problem.split(" at line ").next().unwrap_or_default();
+        ApiError::validation(format!("ops{place}: {problem}"))
+    })
 }
 
 /// A table joined to another.
@@ -104,8 +164,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Criteria<'a> {
 #[serde(deny_unknown_fields)]
 struct FindOptions<'a> {
     select: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "objects")]
     joins: Option<Vec<Join>>,
-    #[serde(default, borrow, rename = "where")]
+    #[serde(default, borrow, rename = "where", deserialize_with = "objects")]
     wheres: Option<Vec<Where<'a>>>,
     group_by: Option<Vec<String>>,
     order_by: Option<Vec<String>>,
@@ -122,11 +183,12 @@ pub(super) struct FindBody<'a> {
     table: String,
     #[serde(default, borrow)]
     criteria: Option<Criteria<'a>>,
-    #[serde(default, borrow)]
+    #[serde(default, borrow, deserialize_with = "object")]
     options: Option<FindOptions<'a>>,
     select: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "objects")]
     joins: Option<Vec<Join>>,
-    #[serde(default, borrow, rename = "where")]
+    #[serde(default, borrow, rename = "where", deserialize_with = "objects")]
     wheres: Option<Vec<Where<'a>>>,
     group_by: Option<Vec<String>>,
     order_by: Option<Vec<String>>,
@@ -146,8 +208,9 @@ pub(super) struct SelectBody<'a> {
     table: String,
     alias: Option<String>,
     select: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "objects")]
     joins: Option<Vec<Join>>,
-    #[serde(default, borrow, rename = "where")]
+    #[serde(default, borrow, rename = "where", deserialize_with = "objects")]
     wheres: Option<Vec<Where<'a>>>,
     group_by: Option<Vec<String>>,
     order_by: Option<Vec<String>>,
@@ -311,6 +374,9 @@ impl TransactionBody<'_> {
                 "statements: cannot be given together with ops",
             )),
             Some(ops) if statements.is_empty() => {
+                if ops.get().starts_with('[') {
+                    known_fields(ops)?;
+                }
                 let request = serde_json::to_vec(&Ops { ops })
                     .map_err(|e| ApiError::validation(format!("ops: {e}")))?;
                 let request = TransactionRequest::parse(&request).map_err(refused)?;

@@ -39,6 +39,15 @@ fn wrong_transactions_are_named() {
             "ops[0].args[0]",
         ),
         (r#"{"opps":[]}"#, "opps"),
+        (
+            r#"{"ops":[{"kind":"exec","sql":"A"},{"kind":"exec","sql":"A","params":[1]}]}"#,
+            "ops[1]: unknown field `params`",
+        ),
+        (r#"{"ops":[["exec","A"]]}"#, "ops[0]: an object is expected"),
+        (
+            r#"{"ops":[{"kind":"exec","sql":" "}]}"#,
+            "ops[0].sql is empty",
+        ),
     ] {
         let error = transaction(body).unwrap_err();
         assert_eq!(error.code.status(), 400, "{body}");

@@ -152,9 +152,11 @@ fn push_join(sql: &mut String, join: &Join, path: &str) -> Result<(), ApiError> 
     let words: Vec<&str> = kind.split_whitespace().collect();
     let kind = match words.as_slice() {
         [] | ["JOIN"] | ["INNER"] | ["INNER", "JOIN"] => "JOIN",
-        ["LEFT", ..] => "LEFT JOIN",
-        ["RIGHT", ..] => "RIGHT JOIN",
-        ["FULL", ..] => "FULL JOIN",
+        ["LEFT"] | ["LEFT", "JOIN"] | ["LEFT", "OUTER"] | ["LEFT", "OUTER", "JOIN"] => "LEFT JOIN",
+        ["RIGHT"] | ["RIGHT", "JOIN"] | ["RIGHT", "OUTER"] | ["RIGHT", "OUTER", "JOIN"] => {
+            "RIGHT JOIN"
+        }
+        ["FULL"] | ["FULL", "JOIN"] | ["FULL", "OUTER"] | ["FULL", "OUTER", "JOIN"] => "FULL JOIN",
         ["CROSS"] | ["CROSS", "JOIN"] => "CROSS JOIN",
         _ => {
             return Err(ApiError::validation(format!(

@@ -116,6 +116,18 @@ fn what_is_wrong_is_named() {
             r#"{"table":"t","joins":[{"kind":"SIDE","table":"u","on":"1"}]}"#,
             "joins[0].kind",
         ),
+        (
+            r#"{"table":"t","joins":[{"kind":"LEFT BANANA","table":"u","on":"1"}]}"#,
+            "joins[0].kind",
+        ),
+        (
+            r#"{"table":"t","joins":[["LEFT","u","1"]]}"#,
+            "joins[0]: an object is expected",
+        ),
+        (
+            r#"{"table":"t","where":[{"expr":"a = ?","arg":[1]}]}"#,
+            "where[0]: unknown field `arg`",
+        ),
         (r#"{"table":"t","joins":[{"on":"1"}]}"#, "joins[0].table"),
         (r#"{"table":"t","where":[{"args":[1]}]}"#, "where[0].expr"),
         (
