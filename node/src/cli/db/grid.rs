@@ -39,8 +39,7 @@ impl Grid {
         };
         let mut numbers = vec![true; columns.len()];
         let cell = |(index, name): (usize, &String), row: &Row<'_>| {
-            row.value(index, name)
-                .map_or((String::new(), false), |value| shown(value))
+            row.value(index, name).map_or((String::new(), false), shown)
         };
         let shown_rows: Vec<Vec<String>> = rows
             .iter()
