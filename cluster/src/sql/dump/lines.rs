@@ -154,7 +154,9 @@ mod tests {
     use super::*;
     use crate::sql::dump::sql_pieces;
 
-    fn pushed(text: &str) -> (Vec<(usize, String)>, Result<Option<SqlStatement>, usize>) {
+    type Rest = Result<Option<SqlStatement>, usize>;
+
+    fn pushed(text: &str) -> (Vec<(usize, String)>, Rest) {
         let mut all = SqlLines::new(1000);
         let mut found = Vec::new();
         for line in text.lines() {
