@@ -19,13 +19,17 @@ use super::{Statement, WITHIN, query};
 use crate::cli::App;
 use crate::cli::args::{ImportArgs, ReadArgs};
 use crate::cli::client::Client;
-use crate::cli::error::{ApiFailure, CliError};
+use crate::cli::error::CliError;
 use crate::cli::interrupt::Interrupt;
 
 /// Pause between two lines of progress.
 const SAY_EVERY: Duration = Duration::from_secs(1);
 /// Transactions that are read ahead.
 const AHEAD: usize = 2;
+
+/// What SQLite says of a row whose parent is not there.
+const KEY_FAILED: &str = "FOREIGN KEY";
+const KEYS_ADVICE: &str = "where rows refer to later ones, begin the file with `PRAGMA foreign_keys=OFF;`, as sqlite3's .dump does";
 
 /// Runs the command.
 ///
@@ -237,7 +241,7 @@ impl Import<'_> {
             }
         };
         if let Err(error) = sent {
-            return Err(self.ended(error, own_ops, &places));
+            return Err(self.ended(error, own_ops, keys, &places));
         }
         self.statements += places.len();
         self.transactions += 1;
@@ -254,7 +258,7 @@ impl Import<'_> {
     }
 
     /// What is in, and what of the last transaction.
-    fn ended(&self, error: CliError, own_ops: usize, places: &[Place]) -> CliError {
+    fn ended(&self, error: CliError, own_ops: usize, keys: Keys, places: &[Place]) -> CliError {
         let (Some(first), Some(last)) = (places.first(), places.last()) else {
             return error;
         };
@@ -279,12 +283,11 @@ impl Import<'_> {
                     Some(place) => place.to_string(),
                     None => format!("{first} to {last}"),
                 };
+                // What else may be done is said.
+                failure.advice = (keys == Keys::Enforced && failure.message.contains(KEY_FAILED))
+                    .then(|| KEYS_ADVICE.to_owned());
                 failure.message = format!("{place}: {}; {of_it}", failure.message);
-                CliError::Api(ApiFailure {
-                    // What may be done is said.
-                    advice: None,
-                    ..failure
-                })
+                CliError::Api(failure)
             }
             CliError::Unreachable { url, reason } => CliError::Unreachable {
                 url,

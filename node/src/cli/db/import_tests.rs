@@ -151,7 +151,7 @@ async fn a_failure_names_the_line_and_what_is_in() {
     let refused = ran(&["db", "import", &path], Vec::new()).await;
     let error = refused.result.unwrap_err().to_string();
     assert!(
-        error.starts_with("line 3: ") && error.ends_with("nothing was imported"),
+        error.contains("a.sql: line 3: ") && error.ends_with("nothing was imported"),
         "{error}"
     );
     std::fs::write(&file, b"SELECT '\xff'").unwrap();

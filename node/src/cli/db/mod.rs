@@ -32,6 +32,8 @@ const WITHIN: Duration = Duration::from_secs(if SQL_READ_MAX_SECS > SQL_WRITE_MA
 });
 /// Where the gateway sends statements that write.
 const EXEC: &str = "/v1/rqlite/exec";
+/// How it says that a query does.
+const CHANGES: &str = "this changes the database";
 
 /// Runs `orama db …`.
 ///
@@ -47,7 +49,7 @@ pub async fn run(app: &mut App, command: DbCommand) -> Result<(), CliError> {
         } => {
             let statement = Statement::of(statement)?;
             let began = Instant::now();
-            let answer = query(&client, &statement, &read).await?;
+            let answer = query(&client, &statement, &read).await.map_err(advised)?;
             if app.out.json() {
                 return app.out.raw(&answer.body);
             }
@@ -156,8 +158,19 @@ async fn exec(client: &Client, statement: &Statement) -> Result<Answer, CliError
 }
 
 /// Whether the gateway refused a query because it writes.
-fn is_write_refused(error: &CliError) -> bool {
-    matches!(error, CliError::Api(failure) if failure.status == 400 && failure.message.contains(EXEC))
+fn writes(error: &CliError) -> bool {
+    matches!(error, CliError::Api(failure) if failure.status == 400
+        && (failure.message.contains(EXEC) || failure.message.starts_with(CHANGES)))
+}
+
+/// A refusal with the command that is meant.
+fn advised(mut error: CliError) -> CliError {
+    if writes(&error)
+        && let CliError::Api(failure) = &mut error
+    {
+        failure.advice = Some("`orama db exec` runs statements that write".into());
+    }
+    error
 }
 
 fn show_rows(out: &mut Output, answer: &Answer, took: Option<Duration>) -> Result<(), CliError> {

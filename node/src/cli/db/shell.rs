@@ -10,7 +10,7 @@ use orama_cluster::{SqlLines, SqlTooLong};
 use orama_proto::limits::SQL_STATEMENT_MAX_BYTES;
 
 use self::input::{Event, Input};
-use super::{Statement, exec, is_write_refused, query, show_effect, show_rows};
+use super::{Statement, exec, query, show_effect, show_rows, writes};
 use crate::cli::App;
 use crate::cli::args::ReadArgs;
 use crate::cli::client::Client;
@@ -152,8 +152,12 @@ impl Shell {
                         .await?;
                 }
                 Err(SqlTooLong { line }) => {
+                    let then = match self.terminal {
+                        true => "it is passed over up to its semicolon",
+                        false => "`orama db import` sends long values apart from it",
+                    };
                     let error = CliError::Failed(format!(
-                        "the statement is longer than the limit of {SQL_STATEMENT_MAX_BYTES} bytes; it is passed over up to its semicolon"
+                        "the statement is longer than the limit of {SQL_STATEMENT_MAX_BYTES} bytes; {then}"
                     ));
                     self.failed(app, error, line)?;
                 }
@@ -285,7 +289,7 @@ impl Shell {
         if statement.reads() {
             match query(client, statement, &self.read).await {
                 // WITH … INSERT looks like a query and is none.
-                Err(error) if is_write_refused(&error) => {}
+                Err(error) if writes(&error) => {}
                 answer => {
                     let answer = answer?;
                     if app.out.json() {

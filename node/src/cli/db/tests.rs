@@ -98,6 +98,10 @@ async fn errors_are_the_gateways() {
     let error = failed.result.unwrap_err();
     assert_eq!(error.exit(), Some(Exit::Error));
     assert!(error.to_string().contains("t.a"));
+    let body = r#"{"ok":false,"error":{"code":"VALIDATION_FAILED","message":"this changes the database: use /v1/rqlite/exec","retryable":false}}"#;
+    let writes = ran(&["db", "query", "INSERT"], vec![(400, body)]).await;
+    let hint = writes.result.unwrap_err().hint().unwrap();
+    assert!(hint.contains("orama db exec"), "{hint}");
     let wrong = ran(&["db", "query", "S", "--args", "{}"], Vec::new()).await;
     assert_eq!(wrong.result.unwrap_err().exit(), Some(Exit::Usage));
 }
