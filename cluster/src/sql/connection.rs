@@ -49,6 +49,10 @@ pub(super) const PAGE_BYTES: u64 = 4096;
 pub(super) const SCRATCH_WRITE_MAX: u64 = 64 << 20;
 /// The same for the queries of one read.
 pub(super) const SCRATCH_READ_MAX: u64 = 64 << 20;
+/// Bytes of large values (see [`raw::LARGE`]) that a statement of a transaction may hold at a time.
+pub(super) const HELD_WRITE_MAX: u64 = 128 << 20;
+/// The same for a query; all queries of the process together have [`raw::READS_MAX`].
+pub(super) const HELD_READ_MAX: u64 = 64 << 20;
 /// Bytes of old pages that a transaction may keep in memory to be able to go back.
 pub(super) const UNDO_MAX: u64 = 128 << 20;
 
@@ -205,7 +209,7 @@ impl Connection {
     pub(super) fn begin_read(&self, deadline: Instant, cancelled: Arc<AtomicBool>) {
         raw::set_clock(None);
         raw::take_no_room();
-        *self.scratch.borrow_mut() = raw::limit_scratch(SCRATCH_READ_MAX, UNDO_MAX);
+        *self.scratch.borrow_mut() = raw::limit_scratch_of_read(SCRATCH_READ_MAX);
         self.generator.lock().seed_from_entropy();
         self.shared.begin_read(deadline, cancelled);
     }
@@ -222,6 +226,9 @@ impl Connection {
     /// replicas could not all do alike after all.
     pub(super) fn verify_statement(&self) -> Result<(), Failure> {
         let changes = self.changes.lock();
+        if let Some(error) = self.refused() {
+            return Err(Failure::Statement(error));
+        }
         if changes.lost {
             let what = "a changed row could not be read";
             return Err(Failure::Fault(EngineFault::Io(what.into())));

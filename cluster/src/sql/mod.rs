@@ -11,7 +11,6 @@ mod databases;
 mod dump;
 mod effects;
 mod functions;
-#[allow(dead_code, reason = "wired by the budget")]
 mod meter;
 mod raw;
 mod reader;
@@ -24,6 +23,11 @@ pub(crate) use databases::{
 pub use dump::{Dump, DumpError, DumpStatement, SqlPiece, split_sql, sql_pieces};
 pub(crate) use reader::{Query, Reader};
 pub(crate) use writer::{Applied, Item, Mark, Writer};
+
+/// Bytes that the queries which run now hold in large values and temporary files.
+fn read_memory() -> u64 {
+    raw::reads()
+}
 
 /// Something other than the statement is wrong: the replica may not go on as if
 /// the statement had failed, because on the others it did not.

@@ -1,10 +1,10 @@
 //! The one place that talks to SQLite's C interface directly: the clock that
-//! statements see, values of changed rows, scratch files in memory, and which
-//! write failed for lack of room.
+//! statements see, values of changed rows, scratch files in memory, large allocations,
+//! LIKE and GLOB, and which write failed for lack of room.
 //!
 //! # Safety
 //!
-//! Four kinds of things happen below, each in a file of its own:
+//! Six kinds of things happen below, each in a file of its own:
 //!
 //! - [`vfs`]: a `sqlite3_vfs` is registered. It is a field-by-field copy of the default one (so
 //!   every method that is not replaced gets what it expects: `pAppData`, `szOsFile`), lives for
@@ -17,16 +17,23 @@
 //! - [`rows`]: the preupdate hook. Its state is owned by the connection (`sqlite3_set_clientdata`
 //!   with a destructor), so it lives as long as the hook can be called. Values are read inside the
 //!   call and borrowed for it only.
+//! - [`alloc`]: SQLite's allocator is replaced by one that calls it with the same arguments, or answers
+//!   null without calling it, which SQLite has to expect of any allocator. Pointers are handed through
+//!   untouched; sizes are asked of the one that made them.
+//! - [`patterns`]: LIKE and GLOB. SQLite gives them their arguments for the time of the call, and texts
+//!   that end with NUL.
 //!
 //! No callback lets a panic out (`extern "C"` functions abort instead of unwinding into C; what
 //! callers give us runs in `catch_unwind`), and none calls back into the connection that calls
 //! it, but for the `sqlite3_preupdate_*` functions that are made for that.
 //!
-//! Registration writes two process-wide settings of SQLite that are not guarded by a mutex (the
-//! system call and the replacement of `localtime`). It runs once and before any connection is
+//! Registration writes process-wide settings of SQLite that are not guarded by a mutex (the
+//! allocator, the system call and the replacement of `localtime`). It runs once and before any connection is
 //! opened, because every way to open one goes through [`register`] first.
 #![allow(unsafe_code)]
 
+mod alloc;
+mod patterns;
 mod rows;
 mod scratch;
 mod vfs;
@@ -36,8 +43,10 @@ use std::sync::OnceLock;
 
 use rusqlite::{Connection, ffi};
 
+pub(super) use alloc::{Bound, LARGE, Refused, count, reads, stop_counting, uncounted};
+pub(super) use patterns::install as install_patterns;
 pub(super) use rows::{RowChange, RowObserver, observe_rows};
-pub(super) use scratch::{Scratch, limit_scratch};
+pub(super) use scratch::{Scratch, limit_scratch, limit_scratch_of_read};
 pub(super) use vfs::set_clock;
 pub(super) use writes::take_no_room;
 #[cfg(test)]
@@ -54,6 +63,9 @@ pub(super) fn register() -> Result<(), EngineFault> {
     DONE.get_or_init(|| {
         // SAFETY: the first use of SQLite in the process; see the head.
         unsafe {
+            if !alloc::install() {
+                return Err(EngineFault::Io("SQLite's allocator cannot be set".into()));
+            }
             vfs::utc_is_local_time();
             let default = ffi::sqlite3_vfs_find(std::ptr::null());
             if default.is_null() {

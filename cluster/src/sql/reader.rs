@@ -77,7 +77,13 @@ impl Reader {
         let mut room = bytes;
         for query in queries {
             // Short queries are over before SQLite looks at the clock.
-            let answer = if Instant::now() >= deadline || cancelled.load(Ordering::Relaxed) {
+            let answer = if queries.len() > 1 && self.conn.transaction_gone() {
+                // SQLite ends a transaction in which it had no memory left.
+                Err(Failure::Statement(SqlError::new(
+                    SqlCode::PayloadTooLarge,
+                    "not run: an earlier query took more memory than a read may have, which ended the moment that all queries see",
+                )))
+            } else if Instant::now() >= deadline || cancelled.load(Ordering::Relaxed) {
                 Err(Failure::Statement(SqlError::new(
                     SqlCode::DeadlineExceeded,
                     "the time for the read is over",

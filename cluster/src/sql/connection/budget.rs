@@ -9,9 +9,12 @@ use parking_lot::Mutex;
 use rusqlite::hooks::{AuthContext, Authorization};
 
 use super::super::authorizer::{self, Mode, Word};
+use super::super::meter::{self, BYTES_A_STEP};
+use super::super::raw::{self, Bound, Refused};
+use super::{HELD_READ_MAX, HELD_WRITE_MAX};
 
 /// Steps of SQLite's machine between two looks at the budget.
-pub(super) const TICK: u64 = 1000;
+pub(super) const TICK: u64 = 100;
 
 /// Why a statement was interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +24,7 @@ pub(super) enum Ended {
     Steps,
     Deadline,
     Cancelled,
+    Memory,
 }
 
 /// A connection is used by one thread at a time: the atomics are for moving it between threads.
@@ -31,7 +35,7 @@ pub(super) struct Shared {
     denied: Mutex<Option<String>>,
     schema_changed: AtomicBool,
     counting: AtomicBool,
-    ticks_left: AtomicU64,
+    steps_left: AtomicU64,
     steps: AtomicU64,
     ended: AtomicU8,
     read: Mutex<Option<(Instant, Arc<AtomicBool>)>>,
@@ -45,7 +49,7 @@ impl Shared {
             denied: Mutex::new(None),
             schema_changed: AtomicBool::new(false),
             counting: AtomicBool::new(false),
-            ticks_left: AtomicU64::new(0),
+            steps_left: AtomicU64::new(0),
             steps: AtomicU64::new(0),
             ended: AtomicU8::new(Ended::No as u8),
             read: Mutex::new(None),
@@ -54,7 +58,8 @@ impl Shared {
 
     pub(super) fn begin_entry(&self, steps: u64) {
         self.steps.store(steps, Relaxed);
-        self.ticks_left.store(steps / TICK, Relaxed);
+        self.steps_left.store(steps, Relaxed);
+        meter::reset();
         self.ended.store(Ended::No as u8, Relaxed);
         self.mode.store(Mode::Write as u8, Relaxed);
     }
@@ -75,10 +80,21 @@ impl Shared {
             before: self.mode.swap(mode as u8, Relaxed),
         }
     }
-    /// Counts steps until the answer is dropped.
+    /// Counts steps and memory until the answer is dropped.
     pub(super) fn count(&self) -> impl Drop + use<'_> {
+        self.ended.store(Ended::No as u8, Relaxed);
         self.counting.store(true, Relaxed);
-        Stop(&self.counting)
+        let bound = match Mode::from(self.mode.load(Relaxed)) {
+            Mode::Read => Bound::Read {
+                held: HELD_READ_MAX,
+            },
+            _ => Bound::Write {
+                held: HELD_WRITE_MAX,
+                touched: self.steps_left.load(Relaxed).saturating_mul(BYTES_A_STEP),
+            },
+        };
+        raw::count(bound);
+        Stop(self)
     }
 
     /// A tenant's statement is about to be prepared.
@@ -102,6 +118,7 @@ impl Shared {
             1 => Ended::Steps,
             2 => Ended::Deadline,
             3 => Ended::Cancelled,
+            4 => Ended::Memory,
             _ => Ended::No,
         }
     }
@@ -146,21 +163,26 @@ impl Shared {
         if !self.counting.load(Relaxed) {
             return false;
         }
-        match self.ticks_left.load(Relaxed).checked_sub(1) {
-            Some(left) => {
-                self.ticks_left.store(left, Relaxed);
-                false
-            }
-            None => self.end_by(Ended::Steps),
+        if self.charge(TICK) {
+            false
+        } else {
+            self.end_by(Ended::Steps)
         }
+    }
+    /// Takes steps and what was done beside them; false when there are not as many left.
+    fn charge(&self, steps: u64) -> bool {
+        let steps = steps.saturating_add(meter::take_steps());
+        let left = self.steps_left.load(Relaxed).checked_sub(steps);
+        self.steps_left.store(left.unwrap_or(0), Relaxed);
+        left.is_some()
     }
     fn end_by(&self, why: Ended) -> bool {
         self.ended.store(why as u8, Relaxed);
         true
     }
     #[cfg(test)]
-    pub(super) fn ticks_left(&self) -> u64 {
-        self.ticks_left.load(Relaxed)
+    pub(super) fn steps_left(&self) -> u64 {
+        self.steps_left.load(Relaxed)
     }
 }
 
@@ -175,10 +197,17 @@ impl Drop for Restore<'_> {
     }
 }
 
-struct Stop<'a>(&'a AtomicBool);
+struct Stop<'a>(&'a Shared);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Relaxed);
+        self.0.counting.store(false, Relaxed);
+        match raw::stop_counting() {
+            None => {}
+            Some(Refused::Held) => drop(self.0.end_by(Ended::Memory)),
+            Some(Refused::Work) => drop(self.0.end_by(Ended::Steps)),
+        }
+        // What the statement did after its last tick; the next one meets it.
+        self.0.charge(0);
     }
 }

@@ -6,7 +6,8 @@ use rusqlite::{Error, ffi};
 
 use super::super::{EngineFault, raw};
 use super::budget::Ended;
-use super::{Connection, Failure, Mode, PAGE_BYTES};
+use super::setup::PATTERN_MAX;
+use super::{Connection, Failure, HELD_READ_MAX, HELD_WRITE_MAX, Mode, PAGE_BYTES};
 
 /// Bytes of a message; the rest is cut.
 const MESSAGE_MAX_BYTES: usize = 1024;
@@ -29,6 +30,11 @@ impl Connection {
             other => return Failure::Statement(SqlError::invalid(cut(other.to_string()))),
         };
         let no_room = raw::take_no_room();
+        if code & 0xff == ffi::SQLITE_NOMEM
+            && let Some(error) = self.refused()
+        {
+            return Failure::Statement(error);
+        }
         if let Some(fault) = fault(code, &message, no_room, self.tenant) {
             return Failure::Fault(fault);
         }
@@ -73,6 +79,25 @@ impl Connection {
         SqlError::new(code, cut(message))
     }
 
+    /// What the statement that ran last is told when our allocator refused it memory.
+    pub(super) fn refused(&self) -> Option<SqlError> {
+        match self.shared.ended() {
+            Ended::Memory => Some(SqlError::new(
+                SqlCode::PayloadTooLarge,
+                format!(
+                    "the statement holds more values over {} KiB at a time than fit into {} MiB",
+                    raw::LARGE >> 10,
+                    match self.tenant {
+                        Mode::Read => HELD_READ_MAX,
+                        _ => HELD_WRITE_MAX,
+                    } >> 20
+                ),
+            )),
+            Ended::Steps => Some(SqlError::new(SqlCode::DeadlineExceeded, self.interrupted())),
+            _ => None,
+        }
+    }
+
     fn interrupted(&self) -> String {
         match self.shared.ended() {
             Ended::Steps => format!(
@@ -81,7 +106,7 @@ impl Connection {
             ),
             Ended::Deadline => "the query takes longer than it may".into(),
             Ended::Cancelled => "the query was cancelled".into(),
-            Ended::No => "interrupted".into(),
+            Ended::No | Ended::Memory => "interrupted".into(),
         }
     }
 }
@@ -127,6 +152,9 @@ pub(super) fn largest_rowid() -> SqlError {
 
 /// SQLite's texts name tables, columns and pieces of the statement. This one quotes a value.
 fn without_values(message: String) -> String {
+    if message == "LIKE or GLOB pattern too complex" {
+        return format!("a pattern of LIKE or GLOB may have at most {PATTERN_MAX} bytes");
+    }
     for begins in ["bad JSON path", "JSON path error"] {
         if message.starts_with(begins) {
             return begins.to_owned();

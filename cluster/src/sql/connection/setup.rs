@@ -29,7 +29,7 @@ const LENGTH_MAX: i64 = SQL_VALUE_MAX_BYTES as i64 + 4096;
 /// Our own texts carry a token.
 const TEXT_MAX: i64 = SQL_STATEMENT_MAX_BYTES as i64 + 1024;
 /// Bytes of the right side of LIKE and GLOB: matching costs up to this times the text's length, in one step.
-const PATTERN_MAX: i64 = 1000;
+pub(super) const PATTERN_MAX: i64 = 256;
 /// Columns of a table, an index or a result.
 const COLUMNS_MAX: i64 = 1000;
 /// Tables, views, indexes and triggers together: every connection keeps them in memory.
@@ -110,6 +110,9 @@ fn open(
         )
     };
     set_up(&mut sqlite).map_err(|error| failure::opening(&error))?;
+    if tenant == Mode::Write && !raw::install_patterns(&sqlite) {
+        return Err(EngineFault::Io("no memory".into()));
+    }
     let observer: Arc<Mutex<dyn raw::RowObserver>> = changes.clone();
     if tenant == Mode::Write && !raw::observe_rows(&sqlite, observer) {
         return Err(EngineFault::Io("no memory".into()));

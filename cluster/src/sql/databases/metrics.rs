@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, PullingGauge, Registry};
 
 /// Counters and gauges of all groups; registered once a node.
 #[derive(Debug, Clone)]
@@ -46,6 +46,11 @@ impl Metrics {
                 .register(Box::new(histogram.clone()))
                 .map(|()| histogram)
         };
+        registry.register(Box::new(PullingGauge::new(
+            "orama_sql_read_memory_bytes",
+            "Bytes of large values and temporary files of the queries that run now.",
+            Box::new(|| crate::sql::read_memory() as f64),
+        )?))?;
         Ok(Self {
             databases: gauge("orama_sql_databases", "Databases on this node.")?,
             bytes: gauge("orama_sql_bytes", "Bytes of live databases, logs included.")?,

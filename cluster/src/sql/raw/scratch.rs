@@ -12,12 +12,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rusqlite::ffi;
 
+use super::alloc;
+
 /// What the scratch files opened by one thread may hold from now on.
 #[derive(Debug, Default)]
 pub(in crate::sql) struct Scratch {
     used: AtomicU64,
     max: u64,
     max_journal: u64,
+    /// A query's: counts against what all queries together may hold, too.
+    of_a_read: bool,
     exhausted: AtomicBool,
 }
 
@@ -40,13 +44,48 @@ thread_local! {
 /// most `bytes`, and the journal of each savepoint, which may outlive this call, at most
 /// `journal`.
 pub(in crate::sql) fn limit_scratch(bytes: u64, journal: u64) -> Arc<Scratch> {
-    let scratch = Arc::new(Scratch {
+    set(Scratch {
         max: bytes,
         max_journal: journal,
         ..Scratch::default()
-    });
+    })
+}
+
+/// The same for queries that change nothing. All of the process together hold at most
+/// [`alloc::READS_MAX`] bytes, large values included.
+pub(in crate::sql) fn limit_scratch_of_read(bytes: u64) -> Arc<Scratch> {
+    set(Scratch {
+        max: bytes,
+        max_journal: bytes,
+        of_a_read: true,
+        ..Scratch::default()
+    })
+}
+
+fn set(scratch: Scratch) -> Arc<Scratch> {
+    let scratch = Arc::new(scratch);
     CURRENT.set(Arc::clone(&scratch));
     scratch
+}
+
+impl Scratch {
+    /// Takes bytes for a file, if they are within the bounds.
+    fn take(&self, bytes: u64) -> bool {
+        let used = self.used.fetch_add(bytes, Ordering::Relaxed);
+        let fits = used.saturating_add(bytes) <= self.max
+            && (!self.of_a_read || alloc::take_from_reads(bytes));
+        if !fits {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+            self.exhausted.store(true, Ordering::Relaxed);
+        }
+        fits
+    }
+    fn give(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        if self.of_a_read {
+            alloc::give_to_reads(bytes);
+        }
+    }
 }
 
 /// What SQLite has of a file of ours.
@@ -83,13 +122,7 @@ impl Content {
             }
             fits
         } else {
-            let used = self.scratch.used.fetch_add(bytes, Ordering::Relaxed);
-            let fits = used.saturating_add(bytes) <= self.scratch.max;
-            if !fits {
-                self.scratch.used.fetch_sub(bytes, Ordering::Relaxed);
-                self.scratch.exhausted.store(true, Ordering::Relaxed);
-            }
-            fits
+            self.scratch.take(bytes)
         };
         if fits {
             self.bytes.resize(end, 0);
@@ -101,8 +134,7 @@ impl Content {
 impl Drop for Content {
     fn drop(&mut self) {
         if !self.journal {
-            let bytes = self.bytes.len() as u64;
-            self.scratch.used.fetch_sub(bytes, Ordering::Relaxed);
+            self.scratch.give(self.bytes.len() as u64);
         }
     }
 }
@@ -233,8 +265,7 @@ unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, to: ffi::sqlite3_int
         content.bytes.truncate(to);
         content.bytes.shrink_to_fit();
         if !content.journal {
-            let used = &content.scratch.used;
-            used.fetch_sub(less as u64, Ordering::Relaxed);
+            content.scratch.give(less as u64);
         }
     }
     ffi::SQLITE_OK

@@ -9,7 +9,7 @@ const COUNT: &str = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FRO
 /// Ticks that `sql` takes on this connection.
 fn ticks(conn: &Connection, number: u64, sql: &str) -> u64 {
     entry(conn, number, sql).unwrap();
-    LIMITS.steps / TICK - conn.shared.ticks_left()
+    (LIMITS.steps - conn.shared.steps_left()) / TICK
 }
 
 fn with_ticks(ticks: u64) -> SqlLimits {

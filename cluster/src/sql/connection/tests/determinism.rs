@@ -87,7 +87,7 @@ fn outcome(conn: &Connection, number: u64, sql: &str) -> Outcome {
     let args: &[Value] = if sql.contains("?1") { &now } else { &[] };
     let done = entry_with(conn, number, &LIMITS, &[(sql, args)]);
     let done = done.map_err(|failure| format!("{failure:?}"));
-    (done, conn.shared.ticks_left())
+    (done, conn.shared.steps_left())
 }
 
 #[test]

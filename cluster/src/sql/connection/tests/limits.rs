@@ -92,3 +92,67 @@ fn values_arguments_and_depths_are_bounded() {
         assert_eq!(error.code, SqlCode::InvalidArgument, "{error}");
     }
 }
+
+/// A function that is given so many megabytes.
+fn wide(columns: usize) -> String {
+    let values: Vec<String> = (0..columns)
+        .map(|n| format!("hex(zeroblob({}))", 500_000 + n))
+        .collect();
+    format!("SELECT length(max({}))", values.join(", "))
+}
+
+/// What one statement holds in large values is bounded, at the same place on a warm and on a fresh
+/// connection, and those that are not at fault go on.
+#[test]
+fn large_values_are_bounded_alike() {
+    let place = Place::new();
+    let warm = place.writer();
+    entry(&warm, 1, "CREATE TABLE t (id INTEGER PRIMARY KEY, a)").unwrap();
+    let (mut enough, mut too_many) = (30, 140);
+    entry(&warm, 2, &wide(2)).unwrap();
+    while too_many - enough > 1 {
+        let middle = usize::midpoint(enough, too_many);
+        match entry(&warm, 2, &wide(middle)) {
+            Ok(_) => enough = middle,
+            Err(Failure::Statement(error)) => {
+                assert_eq!(error.code, SqlCode::PayloadTooLarge, "{error}");
+                too_many = middle;
+            }
+            Err(Failure::Fault(fault)) => panic!("{fault}"),
+        }
+    }
+    assert!((31..140).contains(&enough), "{enough} megabytes");
+    entry(&place.writer(), 2, &wide(enough)).unwrap();
+    let error = refused(entry(&place.writer(), 2, &wide(too_many)));
+    assert!(error.message.contains("128 MiB"), "{error}");
+
+    let reader = place.reader();
+    let error = refused(read(&reader, &wide(199)));
+    assert!(error.message.contains("64 MiB"), "{error}");
+    read(&reader, "SELECT 1").unwrap();
+    assert!(raw::reads() < 512 << 20, "given back");
+}
+
+/// Large values in ordinary numbers work, and cost steps.
+#[test]
+fn large_values_cost_steps() {
+    let place = Place::new();
+    let conn = place.writer();
+    entry(&conn, 1, "CREATE TABLE t (id INTEGER PRIMARY KEY, a)").unwrap();
+    entry(
+        &conn,
+        2,
+        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 20)
+         INSERT INTO t SELECT x, randomblob(1000000) FROM c",
+    )
+    .unwrap();
+    let spent = LIMITS.steps - conn.shared.steps_left();
+    assert!((1_000_000 / 64..8_000_000).contains(&spent), "{spent}");
+    entry(&conn, 3, "INSERT INTO t (a) SELECT a FROM t").unwrap();
+    entry(&conn, 4, "UPDATE t SET a = a || 'x'").unwrap();
+    let endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)
+         SELECT count(hex(zeroblob(500000 + x % 2))) FROM c";
+    assert_eq!(code(entry(&conn, 5, endless)), SqlCode::DeadlineExceeded);
+    let rows = entry(&conn, 6, "SELECT count(*), max(octet_length(a)) FROM t").unwrap();
+    assert_eq!(rows, [[Value::Integer(40), Value::Integer(1_000_001)]]);
+}
