@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use orama_proto::ErrorCode;
 use orama_tests::orama_binary;
 
 /// Flags in the documents that are not of `orama`, and whose they are.
@@ -282,4 +283,27 @@ fn files_exist() {
         }
     }
     assert!(seen > 20, "{seen}");
+}
+
+#[test]
+fn errors_have_the_status_that_is_written() {
+    let text = std::fs::read_to_string(root().join("docs/errors.md")).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| ["));
+    let mut seen = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let name = cells[1].split([']', '[']).nth(1).unwrap();
+        let code: ErrorCode = serde_json::from_value(name.into()).unwrap();
+        assert_eq!(cells[2], code.status().to_string(), "{row}");
+        let retryable = if code.retryable() { "yes" } else { "no" };
+        assert_eq!(cells[3], retryable, "{row}");
+        seen += 1;
+    }
+    let source = std::fs::read_to_string(root().join("proto/src/error.rs")).unwrap();
+    let statuses = source.split("pub fn as_str").nth(1).unwrap();
+    let codes = statuses
+        .lines()
+        .take_while(|line| !line.starts_with("    }"))
+        .filter(|line| line.contains("=> \""));
+    assert_eq!(seen, codes.count(), "a code without a row");
 }

@@ -1,8 +1,8 @@
 //! Merging answers, and naming those who gave none.
 
+use orama_proto::Timestamp;
 use orama_proto::invocation::{LogLevel, LogLine};
 use orama_proto::limits::KIB;
-use orama_proto::Timestamp;
 
 use super::super::sample::record;
 use super::*;
