@@ -8,4 +8,6 @@ pub mod etcd;
 pub mod facts;
 pub mod figures;
 pub mod load;
+pub mod nodes;
 pub mod peer;
+pub mod report;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::figures::Latencies;
+use crate::figures::{Latencies, shown};
 
 /// What was measured.
 #[derive(Debug)]
@@ -18,6 +18,18 @@ pub struct Measured {
     pub per_second: f64,
     /// How long each took.
     pub latencies: Latencies,
+}
+
+impl Measured {
+    /// Columns of a table: answers per second, median, 99th percentile.
+    pub fn columns(&self) -> String {
+        format!(
+            "{:.0} | {} | {}",
+            self.per_second,
+            shown(self.latencies.percentile(0.5)),
+            shown(self.latencies.percentile(0.99))
+        )
+    }
 }
 
 /// A request to repeat.

@@ -123,7 +123,7 @@ impl DataDir {
         &self.key
     }
     /// The Raft log: a directory of segments.
-    pub fn raft_log(&self) -> PathBuf {
+    pub(crate) fn raft_log(&self) -> PathBuf {
         self.path.join("raft").join("log")
     }
     /// The metadata state machine: a sled directory.

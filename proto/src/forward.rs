@@ -12,7 +12,7 @@ use crate::record::{self, RecordError};
 use crate::{ApiError, ContentId, ErrorCode, FunctionName, Namespace, RequestId};
 
 /// Version of [`ForwardedInvoke`] and [`ForwardReply`] on the wire.
-pub const FORWARD_VERSION: u8 = 1;
+const FORWARD_VERSION: u8 = 1;
 /// How often an invocation may change nodes. The second node runs it or
 /// declines; a ring of nodes that all believe another to be idle cannot form.
 pub const FORWARD_HOPS_MAX: u8 = 1;

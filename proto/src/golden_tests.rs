@@ -13,7 +13,7 @@ use crate::forward::{ForwardReply, ForwardedInvoke, NotTaken, WireError};
 use crate::frame::{self, Head, Outcome};
 use crate::function::{FunctionSpec, FunctionStatus, FunctionVersion};
 use crate::gather::{GATHER_VERSION, GatherReply, GatherRequest, VisibleReply, VisibleRequest};
-use crate::golden::Golden;
+use crate::golden::{Golden, has_every_variant};
 use crate::invocation::{
     InvocationRecord, InvocationStatus, LogLevel, LogLine, Principal, RECORD_VERSION, Trigger,
 };
@@ -250,6 +250,7 @@ fn commands() -> Vec<(&'static str, MetaCommand)> {
 #[test]
 fn golden_commands_of_the_metadata() {
     let mut golden = Golden::open("commands");
+    has_every_variant(commands().iter().map(|(_, it)| it));
     for (sample, command) in commands() {
         let envelope = MetaEnvelope {
             request_id: RequestId::from("r-1"),
@@ -265,7 +266,7 @@ fn golden_replies_of_the_metadata() {
     let mut golden = Golden::open("replies");
     let what = || "function".to_owned();
     let name = || "hello".to_owned();
-    for (sample, reply) in [
+    let replies = [
         ("done", MetaReply::Done),
         ("unchanged", MetaReply::Unchanged),
         ("version", MetaReply::Version(Box::new(version()))),
@@ -294,7 +295,13 @@ fn golden_replies_of_the_metadata() {
                 limit: 7,
             }),
         ),
-    ] {
+    ];
+    has_every_variant(replies.iter().map(|(_, it)| it));
+    has_every_variant(replies.iter().filter_map(|(_, it)| match it {
+        MetaReply::Refused(refusal) => Some(refusal),
+        _ => None,
+    }));
+    for (sample, reply) in replies {
         // The version of a reply is the metadata machine's.
         holds(&mut golden, sample, 1, &reply);
     }
@@ -304,11 +311,13 @@ fn golden_replies_of_the_metadata() {
 fn golden_messages_between_nodes() {
     let golden = &mut Golden::open("messages");
     let cid = ContentId::of(b"x");
-    for (sample, request) in [
+    let requests = [
         ("blob-has", BlobRequest::Has { cid }),
         ("blob-read", BlobRequest::Read { cid, offset: 7 }),
         ("blob-hold", BlobRequest::Hold { cid, bytes: 9 }),
-    ] {
+    ];
+    has_every_variant(requests.iter().map(|(_, it)| it));
+    for (sample, request) in requests {
         holds(golden, sample, BLOB_VERSION, &request);
     }
     let chunk = BlobChunk {
@@ -316,12 +325,14 @@ fn golden_messages_between_nodes() {
         digest: 5,
         bytes: vec![1, 2, 3],
     };
-    for (sample, reply) in [
+    let replies = [
         ("blob-absent", BlobReply::Absent),
         ("blob-here", BlobReply::Here { bytes: 9 }),
         ("blob-chunk", BlobReply::Chunk(chunk)),
         ("blob-held", BlobReply::Held),
-    ] {
+    ];
+    has_every_variant(replies.iter().map(|(_, it)| it));
+    for (sample, reply) in replies {
         holds(golden, sample, BLOB_VERSION, &reply);
     }
     let request = GatherRequest {
@@ -371,13 +382,16 @@ fn golden_forwarded_invocations() {
         namespace: namespace(),
         key_id: "k".into(),
     };
-    for (sample, principal, trigger) in [
+    let invokes = [
         ("by-nobody", Principal::Anonymous, Trigger::Http),
         ("by-key", key, Trigger::Websocket),
         ("by-token", jwt, Trigger::Pubsub),
         ("by-admin", Principal::Admin, Trigger::Cron),
         ("by-system", Principal::System, Trigger::Function),
-    ] {
+    ];
+    has_every_variant(invokes.iter().map(|(_, it, _)| it));
+    has_every_variant(invokes.iter().map(|(_, _, it)| it));
+    for (sample, principal, trigger) in invokes {
         let invoke = ForwardedInvoke {
             request_id: RequestId::from("r-1"),
             namespace: namespace(),
@@ -402,7 +416,7 @@ fn golden_forwarded_invocations() {
             retry_after: Some(1.5),
         })
     };
-    for (sample, reply) in [
+    let replies = [
         ("done", ForwardReply::Done { duration_ms: 3 }),
         ("failed-first-code", failed(ErrorCode::ValidationFailed)),
         ("failed-last-code", failed(ErrorCode::Timeout)),
@@ -413,7 +427,13 @@ fn golden_forwarded_invocations() {
         ),
         ("not-ready", ForwardReply::NotTaken(NotTaken::NotReady)),
         ("draining", ForwardReply::NotTaken(NotTaken::Draining)),
-    ] {
+    ];
+    has_every_variant(replies.iter().map(|(_, it)| it));
+    has_every_variant(replies.iter().filter_map(|(_, it)| match it {
+        ForwardReply::NotTaken(why) => Some(why),
+        _ => None,
+    }));
+    for (sample, reply) in replies {
         golden.holds(sample, &reply.encode(b"out").unwrap(), |bytes| {
             let (head, at) = ForwardReply::decode(bytes).unwrap();
             head.encode(&bytes[at..]).unwrap()
@@ -430,13 +450,15 @@ fn golden_frames() {
         service: 6,
         timeout_ms: 1000,
     };
-    for (sample, head) in [
+    let heads = [
         ("request", request),
         ("done", answer(Outcome::Done)),
         ("declined", answer(Outcome::Declined)),
         ("busy", answer(Outcome::Busy)),
         ("cancel", Head::Cancel { id: 7 }),
-    ] {
+    ];
+    has_every_variant(heads.iter().map(|(_, it)| it));
+    for (sample, head) in heads {
         let write = |head| {
             let mut out = Vec::new();
             frame::encode_head(head, 0, &mut out).unwrap();

@@ -23,10 +23,6 @@ impl Timestamp {
     pub fn secs(self) -> u64 {
         self.0 / 1_000_000
     }
-    /// This instant plus `secs` seconds, saturating.
-    pub fn plus_secs(self, secs: u64) -> Self {
-        Self(self.0.saturating_add(secs.saturating_mul(1_000_000)))
-    }
     /// Reads RFC 3339 text.
     pub fn parse(text: &str) -> Option<Self> {
         let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;

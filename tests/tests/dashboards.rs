@@ -1,4 +1,4 @@
-//! Alerts and dashboards name metrics: each of them must be one that the
+//! Alerts, dashboards and documents name metrics: each of them must be one that the
 //! program has, or the alert would be silent for ever.
 
 use std::collections::BTreeSet;
@@ -29,14 +29,16 @@ fn sources(dir: &Path, text: &mut String) {
 
 fn files() -> Vec<PathBuf> {
     let mut files = vec![root().join("deploy/prometheus/rules.yaml")];
-    for entry in std::fs::read_dir(root().join("deploy/grafana")).unwrap() {
-        files.push(entry.unwrap().path());
+    for dir in ["deploy/grafana", "docs"] {
+        for entry in std::fs::read_dir(root().join(dir)).unwrap() {
+            files.push(entry.unwrap().path());
+        }
     }
     files
 }
 
 #[test]
-fn alerts_and_dashboards_name_metrics_that_exist() {
+fn metrics_that_are_named_exist() {
     let mut text = String::new();
     for part in ["cluster/src", "actors/src", "node/src"] {
         sources(&root().join(part), &mut text);

@@ -456,6 +456,10 @@ async fn health_and_version_are_public() {
         version["version"].is_string() && version["started_at"].is_string(),
         "{version}"
     );
+    assert!(
+        version["commit"].as_str().is_some_and(|it| !it.is_empty()),
+        "{version}"
+    );
     let preflight = node.anonymous(Method::OPTIONS, "/v1/functions", "").await;
     assert_eq!(preflight.status, 204);
     assert_eq!(preflight.header("access-control-allow-origin"), "*");

@@ -237,18 +237,23 @@ mod tests {
         Identity::new(&PlatformKeys::generate(), admin).unwrap()
     }
 
+    /// A record under which this key is known.
+    fn known(identity: &Identity, ns: &Namespace, key: &str) -> Arc<ApiKeyRecord> {
+        Arc::new(ApiKeyRecord {
+            id: new_key_id(),
+            namespace: ns.clone(),
+            hash: identity.hash(key),
+            label: String::new(),
+            created_at: Timestamp::now(),
+        })
+    }
+
     #[test]
     fn each_credential_is_told_apart() {
         let identity = identity("operator");
         let ns = Namespace::parse("default").unwrap();
         let key = new_key(&ns);
-        let record = Arc::new(ApiKeyRecord {
-            id: new_key_id(),
-            namespace: ns.clone(),
-            hash: identity.hash(&key),
-            label: String::new(),
-            created_at: Timestamp::now(),
-        });
+        let record = known(&identity, &ns, &key);
         let book = Book(
             vec![Arc::clone(&record)],
             vec![(ns.clone(), Timestamp::now())],
@@ -302,16 +307,10 @@ mod tests {
         let identity = identity("operator");
         let ns = Namespace::parse("default").unwrap();
         let key = new_key(&ns);
-        let record = Arc::new(ApiKeyRecord {
-            id: new_key_id(),
-            namespace: ns.clone(),
-            hash: identity.hash(&key),
-            label: String::new(),
-            created_at: Timestamp::now(),
-        });
+        let record = known(&identity, &ns, &key);
         let life = Duration::from_secs(60);
         let token = identity.mint(&ns, "0xabc", BTreeMap::new(), life).unwrap();
-        let known = (ns.clone(), Timestamp::now());
+        let made = (ns.clone(), Timestamp::now());
         let asked = std::cell::Cell::new(0);
         let behind = Behind(parking_lot::Mutex::new(Book(vec![], vec![])));
         let check = async |text: &str| {
@@ -319,7 +318,7 @@ mod tests {
             let confirm = || {
                 asked.set(1);
                 let mut book = behind.0.lock();
-                *book = Book(vec![Arc::clone(&record)], vec![known.clone()]);
+                *book = Book(vec![Arc::clone(&record)], vec![made.clone()]);
                 std::future::ready(Ok(()))
             };
             let answer = identity

@@ -6,6 +6,8 @@ mod gather;
 mod handle;
 mod metrics;
 mod queue;
+#[cfg(test)]
+mod sample;
 
 pub(crate) use gather::{FLUSH_WITHIN, Gather};
 pub(crate) use handle::{Journal, JournalOptions};

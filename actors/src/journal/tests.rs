@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use orama_cluster::JournalError;
-use orama_proto::invocation::{InvocationRecord, InvocationStatus, Trigger};
-use orama_proto::{FunctionName, Namespace, RequestId, Timestamp};
+use orama_proto::Timestamp;
+use orama_proto::invocation::InvocationRecord;
 use parking_lot::{Condvar, Mutex};
 use prometheus::Registry;
 
 use super::super::handle::{Journal, JournalOptions, Sink};
+use super::super::sample;
 
 /// A disk in memory that fails so many times and can be held shut.
 #[derive(Default)]
@@ -57,24 +58,9 @@ impl Sink for Disk {
 
 fn record(id: usize) -> InvocationRecord {
     InvocationRecord {
-        id: id.to_string(),
-        request_id: RequestId::from("r"),
-        namespace: Namespace::parse("default").unwrap(),
-        function: FunctionName::parse("f").unwrap(),
-        version: 1,
-        attempt: 1,
-        trigger_type: Trigger::Http,
-        caller_wallet: String::new(),
-        input_size: 0,
-        output_size: 0,
         started_at: Timestamp::now(),
         completed_at: Timestamp::now(),
-        duration_ms: 0,
-        status: InvocationStatus::Success,
-        error_message: String::new(),
-        memory_used_mb: 1,
-        wasm_logs: Vec::new(),
-        dropped_log_lines: 0,
+        ..sample::record(&id.to_string())
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use orama_cluster::{Answer, SqlQuery, Written};
 use orama_proto::function::FunctionVersion;
 use orama_proto::invocation::{LogLine, Principal, Trigger};
-use orama_proto::sql::{ReadOptions, SqlError, SqlOp};
+use orama_proto::sql::{ReadOptions, SqlCode, SqlError, SqlOp};
 use orama_proto::{Namespace, RequestId, SecretName, Timestamp};
 use zeroize::Zeroizing;
 
@@ -18,7 +18,8 @@ use crate::sql::SqlCaller;
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What host functions ask of the node. One implementation in the platform; a small one in tests.
+/// What host functions ask of the node. One implementation in the platform; small ones in tests,
+/// which have no databases unless they say so.
 pub trait HostServices: Send + Sync + 'static {
     /// A secret of the namespace in the clear; `None` when missing. An `Err` text goes to the guest's log.
     fn secret<'a>(
@@ -33,7 +34,10 @@ pub trait HostServices: Send + Sync + 'static {
         caller: SqlCaller<'a>,
         ops: Vec<SqlOp>,
         deadline: Instant,
-    ) -> BoxFuture<'a, Result<Written, SqlError>>;
+    ) -> BoxFuture<'a, Result<Written, SqlError>> {
+        let _ = (caller, ops, deadline);
+        Box::pin(async { Err(no_databases()) })
+    }
 
     /// Runs queries on the caller's database; dropping the future ends them. See
     /// [`crate::sql::Sql::query`].
@@ -43,7 +47,14 @@ pub trait HostServices: Send + Sync + 'static {
         queries: Vec<SqlQuery>,
         read: ReadOptions,
         deadline: Instant,
-    ) -> BoxFuture<'a, Result<Answer, SqlError>>;
+    ) -> BoxFuture<'a, Result<Answer, SqlError>> {
+        let _ = (caller, queries, read, deadline);
+        Box::pin(async { Err(no_databases()) })
+    }
+}
+
+fn no_databases() -> SqlError {
+    SqlError::new(SqlCode::Unavailable, "no databases here")
 }
 
 /// One attempt to run a guest.

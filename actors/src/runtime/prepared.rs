@@ -90,11 +90,6 @@ impl PreparedModule {
         })
     }
 
-    /// Linear memory an instance has from its start, bytes.
-    pub fn min_memory_bytes(&self) -> u64 {
-        self.min_memory_bytes
-    }
-
     /// Checks what depends on a version's settings: the declared memory fits its limit.
     ///
     /// # Errors

@@ -11,12 +11,12 @@ mod over_http;
 #[path = "first_light/waiting.rs"]
 mod waiting;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use orama_benches::{facts, load, peer};
+use orama_benches::report::Report;
+use orama_benches::{load, peer};
 
 /// What the echo is sent and answers; the static peer answers the same bytes.
 pub(crate) const BODY: &[u8] =
@@ -70,24 +70,15 @@ async fn generate(address: &str, path: &str, seconds: &str) -> anyhow::Result<()
 }
 
 async fn all() -> anyhow::Result<()> {
-    let mut report = String::from("# First light: one node\n\n");
-    report.push_str("Made by `cargo build --release --workspace --bins && cargo run --release -p orama-benches --bin first_light`.\n\n");
-    report.push_str(&facts::machine());
-    if cfg!(debug_assertions) {
-        report.push_str("- **a debug build: these figures mean nothing**\n");
-    }
+    let mut report = Report::new("First light: one node", "first_light");
     // The in-process part first: nothing else runs then.
     for section in [
         in_process::section().await.context("in process")?,
         over_http::section().await.context("over HTTP")?,
         waiting::section().await.context("waiting and cold")?,
     ] {
-        report.push('\n');
-        report.push_str(&section);
+        report.push(&section);
     }
-    println!("{report}");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.md");
-    std::fs::write(&path, report).with_context(|| path.display().to_string())?;
-    println!("written to {}", path.display());
-    Ok(())
+    report.print();
+    report.write()
 }

@@ -18,15 +18,13 @@ mod transactions;
 #[path = "sql/writes.rs"]
 mod writes;
 
-use std::io::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use orama_benches::facts;
 use orama_benches::load::Request;
-use orama_tests::cluster::{Cluster, Convergence, Options};
+use orama_benches::report::Report;
+use orama_tests::cluster::Cluster;
 use orama_tests::{Tenant, setting};
 use serde_json::{Value, json};
 
@@ -61,21 +59,6 @@ pub(crate) fn length() -> Duration {
 pub(crate) fn goal(text: &str, reached: bool) -> String {
     let verdict = if reached { "reached" } else { "**missed**" };
     format!("- {text}: {verdict}\n")
-}
-
-/// So many nodes that log little, settled.
-pub(crate) async fn nodes(count: usize) -> Cluster {
-    let options = Options {
-        env: vec![("ORAMA_LOG".into(), "warn".into())],
-        ..Options::default()
-    };
-    let cluster = Cluster::start(count, options).await;
-    let wanted = Convergence {
-        members: count,
-        voters: count,
-    };
-    cluster.converged(wanted, Duration::from_secs(120)).await;
-    cluster
 }
 
 /// A statement for `/v1/rqlite/exec`.
@@ -125,27 +108,13 @@ async fn all() -> anyhow::Result<()> {
         true => SECTIONS.to_vec(),
         false => chosen.iter().map(String::as_str).collect(),
     };
-    let mut report = String::from("\n# SQL: three nodes on one machine\n\n");
-    report.push_str("Made by `cargo build --release --workspace --bins && cargo run --release -p orama-benches --bin sql`.\n\n");
-    report.push_str(&facts::machine());
-    if cfg!(debug_assertions) {
-        report.push_str("- **a debug build: these figures mean nothing**\n");
-    }
+    let mut report = Report::new("SQL: three nodes on one machine", "sql");
     for name in names {
-        report.push('\n');
-        report.push_str(&section(name).await?);
+        report.push(&section(name).await?);
     }
-    println!("{report}");
-    if !chosen.is_empty() {
-        return Ok(());
+    report.print();
+    match chosen.is_empty() {
+        true => report.append(),
+        false => Ok(()),
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.md");
-    std::fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(report.as_bytes()))
-        .with_context(|| path.display().to_string())?;
-    println!("appended to {}", path.display());
-    Ok(())
 }

@@ -17,7 +17,7 @@ use super::wire::{
     self, Append, Appended, Ballot, Chunk, GroupAnswer, GroupRequest, RaftAnswer, RaftRequest,
     SnapshotId, Transfer,
 };
-use crate::golden::Golden;
+use crate::golden::{Golden, has_every_variant};
 
 pub(crate) const AT: Position = Position {
     term: 3,
@@ -138,7 +138,7 @@ fn golden_messages_of_replicas() {
         sum: 4,
         bytes: ByteBuf::from(vec![1, 2, 3]),
     };
-    for (sample, request) in [
+    let requests = [
         ("append", RaftRequest::Append(append)),
         ("vote", RaftRequest::Vote(ballot())),
         ("pre-vote", RaftRequest::PreVote(ballot())),
@@ -146,7 +146,9 @@ fn golden_messages_of_replicas() {
         ("offer", RaftRequest::Offer(vote, id)),
         ("chunk", RaftRequest::Chunk(vote, chunk)),
         ("install", RaftRequest::Install(vote, id)),
-    ] {
+    ];
+    has_every_variant(requests.iter().map(|(_, it)| it));
+    for (sample, request) in requests {
         asked(golden, sample, &request);
     }
     let voted = RaftAnswer::Vote {
@@ -154,7 +156,7 @@ fn golden_messages_of_replicas() {
         granted: true,
         last: Some(AT),
     };
-    for (sample, answer) in [
+    let answers = [
         ("appended-all", RaftAnswer::Append(Appended::All)),
         (
             "appended-upto",
@@ -170,7 +172,9 @@ fn golden_messages_of_replicas() {
         ("not-transferred", RaftAnswer::Transfer(Err("why".into()))),
         ("want", RaftAnswer::Want(77)),
         ("installed", RaftAnswer::Snapshot(vote)),
-    ] {
+    ];
+    has_every_variant(answers.iter().map(|(_, it)| it));
+    for (sample, answer) in answers {
         answered(golden, sample, &answer);
     }
 }

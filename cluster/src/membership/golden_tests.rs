@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::wire::{self, Answer, Ask, Known, Phase, Standing, View};
 use crate::consensus::GroupView;
-use crate::golden::Golden;
+use crate::golden::{Golden, has_every_variant};
 
 fn holds<T: Serialize + DeserializeOwned>(golden: &mut Golden, sample: &str, value: &T) {
     golden.holds(sample, &wire::encode(value).unwrap(), |bytes| {
@@ -42,7 +42,7 @@ fn golden_messages_of_members() {
         member,
         pristine: true,
     };
-    for (sample, ask) in [
+    let asks = [
         (
             "probe",
             Ask::Probe {
@@ -53,24 +53,29 @@ fn golden_messages_of_members() {
         ("join", join),
         ("views", Ask::Views),
         ("lead", lead),
-    ] {
+    ];
+    has_every_variant(asks.iter().map(|(_, it)| it));
+    for (sample, ask) in asks {
         holds(golden, sample, &ask);
     }
     let cluster = ClusterId(0x1234);
-    for (sample, phase, standing) in [
+    let probed = [
         ("probed-starting", Phase::Starting, Standing::Member),
         ("probed-fresh", Phase::Fresh, Standing::Stranger),
         ("probed-joining", Phase::Joining, Standing::Unknown),
         ("probed-member", Phase::Member(cluster), Standing::Member),
-    ] {
+    ];
+    has_every_variant(probed.iter().map(|(_, it, _)| it));
+    has_every_variant(probed.iter().map(|(_, _, it)| it));
+    let probed = probed.map(|(sample, phase, standing)| {
         let known = vec![known()];
         let answer = Answer::Probe {
             phase,
             standing,
             known,
         };
-        holds(golden, sample, &answer);
-    }
+        (sample, answer)
+    });
     let view = GroupView {
         leader: Some(NodeId(1)),
         term: 3,
@@ -86,7 +91,7 @@ fn golden_messages_of_members() {
         cluster,
         members: vec![known()],
     };
-    for (sample, answer) in [
+    let answers = [
         ("done", Answer::Done),
         ("joined", joined),
         ("elsewhere", Answer::Elsewhere(known())),
@@ -96,7 +101,10 @@ fn golden_messages_of_members() {
             "viewed",
             Answer::Views(vec![(GroupId(5), View::from(view))]),
         ),
-    ] {
+    ];
+    let answers: Vec<_> = probed.into_iter().chain(answers).collect();
+    has_every_variant(answers.iter().map(|(_, it)| it));
+    for (sample, answer) in answers {
         holds(golden, sample, &answer);
     }
 }

@@ -112,7 +112,7 @@ impl Mesh {
     }
     /// Tells peers, present and future, which cluster this node belongs to. A
     /// link to a node of another cluster is logged and closed.
-    pub fn belong_to(&self, cluster: ClusterId) {
+    pub(crate) fn belong_to(&self, cluster: ClusterId) {
         self.shared.belong_to(cluster);
     }
     /// Calls of `service` go to `handler` from now on. The mesh's own
@@ -155,7 +155,7 @@ impl Mesh {
         }
     }
     /// Whether a call from or to the node is in flight, on any link.
-    pub fn is_busy(&self, node: NodeId) -> bool {
+    pub(crate) fn is_busy(&self, node: NodeId) -> bool {
         let links = self.shared.links.of(Some(node));
         links.iter().any(|link| link.is_in_use())
     }

@@ -8,12 +8,10 @@ use parking_lot::Mutex;
 use reqwest::Method;
 
 use crate::Rng;
+use crate::history::clients::{self, Rotation, Subject};
 use crate::history::{Action, Event, Outcome, Recorder};
 use crate::node::Gateway;
 
-/// Operations on one key before another takes its place, so that no key's
-/// history becomes too long to check.
-const KEY_LIFE: u64 = 100;
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -22,33 +20,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Registers {
     recorder: Recorder,
     gateways: Arc<Vec<Gateway>>,
-    keys: Arc<Mutex<Keys>>,
-}
-
-/// The keys in use: a few at a time in each group.
-struct Keys {
-    /// Group, number of the key, operations on it.
-    live: Vec<(u32, u64, u64)>,
-    made: u64,
-    all: Vec<(u32, String)>,
+    /// A few at a time in each group.
+    keys: Arc<Mutex<Rotation<u32>>>,
 }
 
 impl Registers {
     /// `width` keys at a time in each of these groups, through these nodes.
     pub fn new(gateways: Vec<Gateway>, groups: &[u32], width: usize) -> Self {
-        assert!(!groups.is_empty() && !gateways.is_empty());
-        let mut keys = Keys {
-            live: Vec::new(),
-            made: 0,
-            all: Vec::new(),
-        };
-        for group in groups {
-            for _ in 0..width {
-                keys.made += 1;
-                keys.live.push((*group, keys.made, 0));
-                keys.all.push((*group, name(keys.made)));
-            }
-        }
+        assert!(!gateways.is_empty());
+        let places = groups
+            .iter()
+            .flat_map(|group| std::iter::repeat_n(*group, width));
+        let keys = Rotation::new(places);
         Self {
             recorder: Recorder::default(),
             gateways: Arc::new(gateways),
@@ -61,66 +44,41 @@ impl Registers {
     }
     /// Every key that was ever used, with its group.
     pub fn keys(&self) -> Vec<(u32, String)> {
-        self.keys.lock().all.clone()
+        self.keys.lock().all().iter().map(name).collect()
     }
 
-    fn pick(&self, rng: &mut Rng) -> (u32, String) {
-        let keys = &mut *self.keys.lock();
-        let at = rng.below(keys.live.len() as u64) as usize;
-        let (group, number, used) = keys.live[at];
-        keys.live[at].2 += 1;
-        if used >= KEY_LIFE {
-            keys.made += 1;
-            keys.live[at] = (group, keys.made, 0);
-            keys.all.push((group, name(keys.made)));
-        }
-        (group, name(number))
-    }
-
-    /// One client: an operation after the other, each through a node drawn by
-    /// the seed, until `stop` is true.
+    /// One client, until `stop` is true.
     pub async fn client(
         self,
         name: String,
-        mut rng: Rng,
+        rng: Rng,
         pause: Duration,
         stop: tokio::sync::watch::Receiver<bool>,
     ) {
-        // What this client saw last, for swaps that have a chance.
-        let mut seen: std::collections::HashMap<String, Option<String>> = Default::default();
-        while !*stop.borrow() {
-            let (group, key) = self.pick(&mut rng);
-            let action = match rng.below(10) {
-                0..4 => Action::Read,
-                4..7 => Action::Write(self.recorder.fresh_value(&name)),
-                _ => Action::Swap {
-                    expected: seen.get(&key).cloned().unwrap_or_default(),
-                    new: self.recorder.fresh_value(&name),
-                },
-            };
-            let node = rng.below(self.gateways.len() as u64) as usize;
-            let outcome = self.perform(&name, node, group, &key, action.clone()).await;
-            let failed = matches!(outcome, Outcome::Failed | Outcome::Unknown);
-            match (action, outcome) {
-                (Action::Read, Outcome::Saw(value)) => seen.insert(key, value),
-                (Action::Write(new) | Action::Swap { new, .. }, Outcome::Done) => {
-                    seen.insert(key, Some(new))
-                }
-                _ => seen.remove(&key),
-            };
-            // A refused connection costs nothing; do not spin on it.
-            let pause = if failed { pause * 4 } else { pause };
-            tokio::time::sleep(pause.mul_f64(0.5 + rng.below(100) as f64 / 100.0)).await;
-        }
+        clients::client(&self, &name, rng, pause, stop).await;
+    }
+}
+
+impl Subject for Registers {
+    type Key = (u32, String);
+
+    fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 
-    /// One operation through one node, recorded.
-    pub async fn perform(
+    fn nodes(&self) -> usize {
+        self.gateways.len()
+    }
+
+    fn pick(&self, rng: &mut Rng) -> Self::Key {
+        name(&self.keys.lock().pick(rng))
+    }
+
+    async fn perform(
         &self,
         client: &str,
         node: usize,
-        group: u32,
-        key: &str,
+        (group, key): &Self::Key,
         action: Action,
     ) -> Outcome {
         let path = format!("/v1/admin/cluster/groups/{group}/registers/{key}");
@@ -168,28 +126,11 @@ impl Registers {
     }
 }
 
-fn name(number: u64) -> String {
-    format!("r{number}")
+fn name((group, number): &(u32, u64)) -> (u32, String) {
+    (*group, format!("r{number}"))
 }
 
-/// Reads every key that was ever used through every one of `nodes`, and
-/// retries until it has an answer: with these reads in the history, a write
-/// that was acknowledged and lost is found.
+/// Reads every key that was ever used through every one of `nodes`.
 pub async fn final_reads(registers: &Registers, nodes: &[usize]) {
-    for (group, key) in registers.keys() {
-        for node in nodes {
-            let mut tries = 0;
-            loop {
-                let done = registers
-                    .perform("final", *node, group, &key, Action::Read)
-                    .await;
-                if matches!(done, Outcome::Saw(_)) {
-                    break;
-                }
-                tries += 1;
-                assert!(tries < 20, "n{} cannot read {group}/{key}", node + 1);
-                tokio::time::sleep(Duration::from_millis(250)).await;
-            }
-        }
-    }
+    clients::final_reads(registers, registers.keys(), nodes).await;
 }

@@ -3,10 +3,12 @@
 //!
 //! - [`Recorder`] collects [`Event`]s of registers from many tasks;
 //!   [`check`] decides for each key by itself whether the history is linearizable.
+//!   [`clients`] are who makes such histories.
 //! - [`versions`] does the same for a counter that every acknowledged change
 //!   raises: the versions of a function.
 //! - [`lists`] does it for lists that only grow, whose order readers see.
 
+pub mod clients;
 pub mod lists;
 mod register;
 #[cfg(test)]

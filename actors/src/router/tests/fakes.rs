@@ -7,16 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use orama_cluster::{Answer, BlobError, SqlQuery, Written};
+use orama_cluster::BlobError;
 use orama_proto::function::{FunctionStatus, FunctionVersion};
-use orama_proto::sql::{ReadOptions, SqlCode, SqlError, SqlOp};
 use orama_proto::{ContentId, FunctionName, Namespace, SecretName};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::runtime::{BoxFuture, HostServices};
-use crate::sql::SqlCaller;
 use crate::worker::{Blobs, Catalog};
 
 /// What a node knows of functions.
@@ -99,25 +97,6 @@ impl HostServices for Services {
             self.0.open.acquire().await.unwrap().forget();
             Ok(None)
         })
-    }
-
-    fn sql_execute<'a>(
-        &'a self,
-        _: SqlCaller<'a>,
-        _: Vec<SqlOp>,
-        _: Instant,
-    ) -> BoxFuture<'a, Result<Written, SqlError>> {
-        Box::pin(async { Err(SqlError::new(SqlCode::Unavailable, "no databases here")) })
-    }
-
-    fn sql_query<'a>(
-        &'a self,
-        _: SqlCaller<'a>,
-        _: Vec<SqlQuery>,
-        _: ReadOptions,
-        _: Instant,
-    ) -> BoxFuture<'a, Result<Answer, SqlError>> {
-        Box::pin(async { Err(SqlError::new(SqlCode::Unavailable, "no databases here")) })
     }
 }
 

@@ -142,25 +142,6 @@ impl HostServices for Services {
             }
         })
     }
-
-    fn sql_execute<'a>(
-        &'a self,
-        _: SqlCaller<'a>,
-        _: Vec<SqlOp>,
-        _: Instant,
-    ) -> BoxFuture<'a, Result<Written, SqlError>> {
-        Box::pin(async { Err(SqlError::new(SqlCode::Unavailable, "no databases here")) })
-    }
-
-    fn sql_query<'a>(
-        &'a self,
-        _: SqlCaller<'a>,
-        _: Vec<SqlQuery>,
-        _: ReadOptions,
-        _: Instant,
-    ) -> BoxFuture<'a, Result<Answer, SqlError>> {
-        Box::pin(async { Err(SqlError::new(SqlCode::Unavailable, "no databases here")) })
-    }
 }
 
 pub(crate) fn lines(outcome: &Outcome, level: LogLevel) -> Vec<&str> {

@@ -7,12 +7,9 @@ use std::time::Instant;
 use anyhow::ensure;
 use bytes::Bytes;
 use orama_actors::runtime::{BoxFuture, Call, Compiler, HostServices, Runtime, RuntimeOptions};
-use orama_actors::sql::SqlCaller;
 use orama_benches::figures::{Latencies, shown};
-use orama_cluster::{Answer, SqlQuery, Written};
 use orama_proto::function::{FunctionSpec, FunctionStatus, FunctionVersion};
 use orama_proto::invocation::{Principal, Trigger};
-use orama_proto::sql::{ReadOptions, SqlCode, SqlError, SqlOp};
 use orama_proto::{ContentId, FunctionName, Namespace, RequestId, SecretName, Timestamp};
 use orama_tests::guests;
 use zeroize::Zeroizing;
@@ -30,25 +27,6 @@ impl HostServices for NoServices {
         _: &'a SecretName,
     ) -> BoxFuture<'a, Result<Option<Zeroizing<Vec<u8>>>, String>> {
         Box::pin(async { Ok(None) })
-    }
-
-    fn sql_execute<'a>(
-        &'a self,
-        _: SqlCaller<'a>,
-        _: Vec<SqlOp>,
-        _: Instant,
-    ) -> BoxFuture<'a, Result<Written, SqlError>> {
-        Box::pin(async { Err(SqlError::new(SqlCode::Unavailable, "no databases here")) })
-    }
-
-    fn sql_query<'a>(
-        &'a self,
-        _: SqlCaller<'a>,
-        _: Vec<SqlQuery>,
-        _: ReadOptions,
-        _: Instant,
-    ) -> BoxFuture<'a, Result<Answer, SqlError>> {
-        Box::pin(async { Err(SqlError::new(SqlCode::Unavailable, "no databases here")) })
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use orama_benches::figures::{Latencies, shown};
+use orama_benches::nodes::settled;
 use orama_tests::{Deploy, Tenant, guests};
 
 /// How long the slow guest keeps the place.
@@ -15,7 +16,7 @@ const PLACES: usize = 8;
 
 pub(crate) async fn section() -> anyhow::Result<String> {
     let places = PLACES.to_string();
-    let cluster = crate::three(&["--max-running", &places]).await;
+    let cluster = settled(3, &["--max-running", &places]).await;
     let tenant = cluster.node(0).tenant("bench").await;
     tenant.deploy(Deploy::new("echo", &guests::echo())).await;
     let slow = guests::sleeper(u64::try_from(ROUND.as_millis())?);

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use orama_benches::nodes::settled;
 use orama_tests::cluster::Cluster;
 
 const FEW: u32 = 4;
@@ -49,7 +50,7 @@ async fn cost(cluster: &Cluster) -> anyhow::Result<Cost> {
 /// What an idle cluster with so many data groups costs: bytes in memory, CPU
 /// and mesh bytes per second.
 async fn idle(groups: u32) -> anyhow::Result<(f64, f64, f64)> {
-    let cluster = crate::three(&["--data-groups", &groups.to_string()]).await;
+    let cluster = settled(3, &["--data-groups", &groups.to_string()]).await;
     // Elections and snapshots of the start are over.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let length = crate::length() * 4;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use orama_benches::baseline::{self, log_work};
 use orama_benches::etcd::Etcd;
-use orama_benches::figures::shown;
 use orama_benches::load::{Measured, Request, measure, together};
+use orama_benches::nodes::settled;
 use orama_tests::cluster::Cluster;
 
 const CLIENTS: [usize; 4] = [1, 16, 64, 256];
@@ -41,7 +41,7 @@ pub(crate) async fn section() -> anyhow::Result<String> {
     );
     let mut rows = Vec::new();
     {
-        let cluster = crate::three(&[]).await;
+        let cluster = settled(3, &[]).await;
         for clients in CLIENTS {
             let disk =
                 tokio::task::spawn_blocking(move || baseline::fdatasync_rate(VALUE, length / 4))
@@ -59,10 +59,8 @@ pub(crate) async fn section() -> anyhow::Result<String> {
     for (clients, disk, measured, per_sync) in rows {
         write!(
             text,
-            "| {clients} | {disk:.0} | {:.0} | {} | {} | {per_sync:.1} |",
-            measured.per_second,
-            shown(measured.latencies.percentile(0.5)),
-            shown(measured.latencies.percentile(0.99)),
+            "| {clients} | {disk:.0} | {} | {per_sync:.1} |",
+            measured.columns(),
         )?;
         match &etcd {
             Some(etcd) => {
@@ -70,10 +68,8 @@ pub(crate) async fn section() -> anyhow::Result<String> {
                 let peer = etcd.puts(clients, VALUE, length).await?;
                 writeln!(
                     text,
-                    " {:.0} | {} | {} | **{:.2}** |",
-                    peer.per_second,
-                    shown(peer.latencies.percentile(0.5)),
-                    shown(peer.latencies.percentile(0.99)),
+                    " {} | **{:.2}** |",
+                    peer.columns(),
                     measured.per_second / peer.per_second
                 )?;
             }

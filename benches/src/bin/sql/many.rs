@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use orama_benches::nodes::settled;
 use orama_tests::sql::many::{fill, open_files};
 use orama_tests::{Node, setting};
 
-use crate::{goal, nodes};
+use crate::goal;
 
 /// Clients that make them.
 const CLIENTS: usize = 32;
@@ -18,7 +19,7 @@ fn cost(node: &Node) -> (u64, usize) {
 
 pub(crate) async fn section() -> anyhow::Result<String> {
     let count = setting("SQL_NAMESPACES", 2_000) as usize;
-    let mut cluster = nodes(1).await;
+    let mut cluster = settled(1, &[]).await;
     let empty = cost(cluster.node(0));
     let began = Instant::now();
     fill(cluster.node(0), count, CLIENTS).await;

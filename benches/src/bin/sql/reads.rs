@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use anyhow::Context as _;
 use orama_benches::baseline::sqlite_reads;
-use orama_benches::figures::shown;
 use orama_benches::load::{Request, measure};
+use orama_benches::nodes::settled;
 use orama_tests::Tenant;
 use serde_json::json;
 
-use crate::{VALUE, goal, nodes, run, with_table};
+use crate::{VALUE, goal, run, with_table};
 
 const ROWS: usize = 10_000;
 /// Clients of one node.
@@ -32,7 +32,7 @@ pub(crate) async fn section() -> anyhow::Result<String> {
          | node | clients | none/s | p50 | p99 | linearizable/s | p50 | p99 | linearizable of none |\n|---|---|---|---|---|---|---|---|---|\n",
         length.as_secs()
     );
-    let cluster = nodes(3).await;
+    let cluster = settled(3, &[]).await;
     let tenant = with_table(&cluster, "reads").await?;
     // In pieces that one transaction may take.
     for from in (0..ROWS).step_by(1_000) {
@@ -61,14 +61,10 @@ pub(crate) async fn section() -> anyhow::Result<String> {
             }
             writeln!(
                 text,
-                "| n{}{role} | {clients} | {:.0} | {} | {} | {:.0} | {} | {} | **{ratio:.2}** |",
+                "| n{}{role} | {clients} | {} | {} | **{ratio:.2}** |",
                 node + 1,
-                none.per_second,
-                shown(none.latencies.percentile(0.5)),
-                shown(none.latencies.percentile(0.99)),
-                all.per_second,
-                shown(all.latencies.percentile(0.5)),
-                shown(all.latencies.percentile(0.99)),
+                none.columns(),
+                all.columns(),
             )?;
         }
     }

@@ -7,12 +7,13 @@ use orama_benches::baseline::{fdatasync_rate, log_work, sqlite_writes};
 use orama_benches::etcd::Etcd;
 use orama_benches::figures::shown;
 use orama_benches::load::{Measured, measure, together};
+use orama_benches::nodes::settled;
 use orama_tests::Tenant;
 use orama_tests::cluster::Cluster;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::{VALUE, exec, goal, nodes, with_table};
+use crate::{VALUE, exec, goal, with_table};
 
 const CLIENTS: [usize; 4] = [1, 16, 64, 256];
 /// Namespaces that the clients share, over all data groups.
@@ -78,7 +79,7 @@ pub(crate) async fn section() -> anyhow::Result<String> {
         length.as_secs()
     );
     let (mut rows, single) = {
-        let cluster = nodes(3).await;
+        let cluster = settled(3, &[]).await;
         let mut tenants = Vec::new();
         for i in 0..NAMESPACES {
             tenants.push(with_table(&cluster, &format!("writes-{i}")).await?);
@@ -98,12 +99,10 @@ pub(crate) async fn section() -> anyhow::Result<String> {
     for row in rows.drain(..) {
         write!(
             text,
-            "| {} | {:.0} | {:.0} | {} | {} | {:.1} |",
+            "| {} | {:.0} | {} | {:.1} |",
             row.clients,
             row.disk,
-            row.measured.per_second,
-            shown(row.measured.latencies.percentile(0.5)),
-            shown(row.measured.latencies.percentile(0.99)),
+            row.measured.columns(),
             row.per_sync
         )?;
         per_sync = row.per_sync;
@@ -115,13 +114,7 @@ pub(crate) async fn section() -> anyhow::Result<String> {
         let peer = etcd.puts(row.clients, VALUE, length).await?;
         let ratio = row.measured.per_second / peer.per_second;
         ahead = Some(ratio);
-        writeln!(
-            text,
-            " {:.0} | {} | {} | **{ratio:.2}** |",
-            peer.per_second,
-            shown(peer.latencies.percentile(0.5)),
-            shown(peer.latencies.percentile(0.99)),
-        )?;
+        writeln!(text, " {} | **{ratio:.2}** |", peer.columns(),)?;
     }
     writeln!(
         text,

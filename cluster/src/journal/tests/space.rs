@@ -6,14 +6,8 @@ use super::super::{JournalError, JournalStore};
 use super::{T0, ask, record, with_logs};
 use crate::blobs::small_disk::SmallDisk;
 
-#[test]
-fn a_full_disk_is_named_and_the_journal_goes_on_when_there_is_room() {
-    let disk = SmallDisk::mount(8 * 1024);
-    let store = JournalStore::open_with(&disk.path().join("journal.redb"), 0).unwrap();
-    let ballast = disk.path().join("ballast");
-    store.append(&[record("aa", "f", T0, 0)]).unwrap();
-    fs::write(&ballast, vec![0; 2 * 1024 * 1024]).unwrap();
-    let mut kept = 1;
+/// Appends until the disk is full; answers how many records there are, beside those before.
+fn filled(store: &JournalStore, mut kept: u64) -> u64 {
     let error = loop {
         match store.append(&[with_logs(record("aa", "f", T0 + kept, kept), 200 * 1024)]) {
             Ok(()) => kept += 1,
@@ -23,6 +17,17 @@ fn a_full_disk_is_named_and_the_journal_goes_on_when_there_is_room() {
     };
     assert!(matches!(error, JournalError::Full), "{error}");
     assert!(kept > 3, "{kept}");
+    kept
+}
+
+#[test]
+fn a_full_disk_is_named_and_the_journal_goes_on_when_there_is_room() {
+    let disk = SmallDisk::mount(8 * 1024);
+    let store = JournalStore::open_with(&disk.path().join("journal.redb"), 0).unwrap();
+    let ballast = disk.path().join("ballast");
+    store.append(&[record("aa", "f", T0, 0)]).unwrap();
+    fs::write(&ballast, vec![0; 2 * 1024 * 1024]).unwrap();
+    let kept = filled(&store, 1);
     // Still full, still readable.
     let again = store.append(&[with_logs(record("aa", "f", T0 + kept, kept), 900 * 1024)]);
     assert!(matches!(again, Err(JournalError::Full)), "{again:?}");
@@ -46,16 +51,7 @@ fn a_full_disk_is_named_and_the_journal_goes_on_when_there_is_room() {
 fn the_journal_leaves_the_metadata_its_room() {
     let disk = SmallDisk::mount(72 << 10);
     let store = JournalStore::open(&disk.path().join("journal.redb")).unwrap();
-    let mut kept = 0;
-    let error = loop {
-        match store.append(&[with_logs(record("aa", "f", T0 + kept, kept), 200 * 1024)]) {
-            Ok(()) => kept += 1,
-            Err(error) => break error,
-        }
-        assert!(kept < 1_000, "the disk never filled");
-    };
-    assert!(matches!(error, JournalError::Full), "{error}");
-    assert!(kept > 3, "{kept}");
+    let kept = filled(&store, 0);
     let stat = rustix::fs::statvfs(disk.path()).unwrap();
     let free = stat.f_bavail * stat.f_frsize;
     // Its file grows in steps, so the last append may have taken a part.

@@ -126,21 +126,22 @@ async fn snapshots_shrink_the_log_and_a_damaged_one_is_passed_over() {
     assert!(again.contains("no valid snapshot"), "{again}");
 }
 
+/// The node has so many more secrets, and is stopped with its log closed.
+async fn filled(node: &Node, from: usize, to: usize) {
+    let meta = node.open(5000).await;
+    fill(&meta, from, to).await;
+    meta.shutdown().await;
+    drop(meta);
+    log_closed(&node.paths().log).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_lost_acknowledged_changes_is_refused() {
     let node = Node::new();
-    let meta = node.open(5000).await;
-    fill(&meta, 0, 20).await;
-    meta.shutdown().await;
-    drop(meta);
-    log_closed(&node.paths().log).await;
+    filled(&node, 0, 20).await;
     let segment = node.paths().log.join("00000001.log");
     let old = fs::read(&segment).unwrap();
-    let meta = node.open(5000).await;
-    fill(&meta, 20, 40).await;
-    meta.shutdown().await;
-    drop(meta);
-    log_closed(&node.paths().log).await;
+    filled(&node, 20, 40).await;
     // An older copy put back, and no log at all.
     fs::write(&segment, &old).unwrap();
     let error = node.try_open(5000).await.err().unwrap().to_string();
@@ -178,11 +179,7 @@ async fn a_log_that_lost_acknowledged_changes_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_log_is_noticed_when_the_state_cannot_be_read_either() {
     let node = Node::new();
-    let meta = node.open(5000).await;
-    fill(&meta, 0, 20).await;
-    meta.shutdown().await;
-    drop(meta);
-    log_closed(&node.paths().log).await;
+    filled(&node, 0, 20).await;
     fs::write(node.paths().state.join("db"), b"rot").unwrap();
     for lost in ["removed", "emptied"] {
         let copy = node.copy();

@@ -8,6 +8,9 @@ use serde::Serialize;
 use super::Api;
 use crate::gateway::respond;
 
+/// What the binary was built from; `build.rs` finds it.
+const COMMIT: &str = env!("ORAMA_BUILD_COMMIT");
+
 /// What the node tells about itself.
 #[derive(Debug, Clone, Serialize)]
 pub struct NodeFacts {
@@ -116,7 +119,8 @@ impl Api {
     pub(super) fn version(&self) -> Result<HttpResponse, ApiError> {
         respond::ok(&VersionBody {
             version: env!("CARGO_PKG_VERSION"),
-            commit: option_env!("ORAMA_BUILD_COMMIT").unwrap_or("unknown"),
+            commit: COMMIT,
+            // Never the clock of the build: two builds of one commit are alike.
             build_time: option_env!("ORAMA_BUILD_TIME").unwrap_or("unknown"),
             started_at: self.health.started_at(),
             uptime: self.health.uptime(),
@@ -126,7 +130,31 @@ impl Api {
 
 #[cfg(test)]
 mod tests {
-    use super::is_majority;
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::{COMMIT, is_majority};
+
+    /// What git says, in the repository of this workspace only.
+    fn checked_out() -> Option<String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+        let mut git = Command::new("git");
+        git.current_dir(root).args(["rev-parse", "HEAD"]);
+        let output = git.output().ok().filter(|output| output.status.success())?;
+        let commit = String::from_utf8(output.stdout).ok()?;
+        root.join(".git").exists().then(|| commit.trim().to_owned())
+    }
+
+    #[test]
+    fn the_commit_is_the_one_that_was_built() {
+        let Some(commit) = checked_out() else {
+            return; // Sources without a repository: whatever the build was told.
+        };
+        assert_ne!(COMMIT, "unknown");
+        // A name instead of an id is what the build's environment said.
+        let is_id = COMMIT.len() == commit.len() && COMMIT.bytes().all(|b| b.is_ascii_hexdigit());
+        assert!(!is_id || COMMIT == commit, "{COMMIT}, not {commit}");
+    }
 
     #[test]
     fn half_is_no_majority() {
