@@ -175,7 +175,7 @@ fn check(conn: Connection, path: &Path) {
     drop(conn);
     assert_eq!(contents(&by_sqlite), before);
     // And the same statements come out again.
-    assert_eq!(statements(&by_ops), all);
+    assert_eq!(in_any_order(statements(&by_ops)), in_any_order(all));
 }
 
 fn source(dir: &tempfile::TempDir, schema: &str) -> (Connection, std::path::PathBuf) {
@@ -220,11 +220,11 @@ fn everything_comes_back() {
     conn.execute_batch(
         r#"
         DROP TRIGGER grows;
-        INSERT INTO "a ""table"" 'of' [names] ("select", "ünï ?", "x""y;") VALUES
+        INSERT INTO "a ""table"" 'of' [names]" ("select", "ünï ?", "x""y;") VALUES
             (1, 'it''s; "?"', x''), (9, '', zeroblob(3)), (-7, char(0) || 'x' || char(0), NULL),
-            (9223372036854775806, CAST(x'61ff00' AS TEXT), 'text');
-        DELETE FROM "a ""table"" 'of' [names] WHERE "select" > 9;
-        INSERT INTO "a ""table"" 'of' [names] ("ünï ?") VALUES('next');
+            (9007199254740993, CAST(x'61ff00' AS TEXT), 'text');
+        DELETE FROM "a ""table"" 'of' [names]" WHERE "select" > 9;
+        INSERT INTO "a ""table"" 'of' [names]" ("ünï ?") VALUES('next');
         INSERT INTO child VALUES(1, 3, 2), (2, 1, 1), (3, NULL, 3), (4, 999, 999);
         INSERT INTO parent VALUES(1, 2), (3, 1);
         INSERT INTO plain(rowid, any_, r) VALUES(-5, 1e300, 1e300), (3, -0.0, -0.0), (90, 9e999, -9e999),
