@@ -200,6 +200,7 @@ fn golden_messages_to_the_leader() {
         ("stopped", GroupAnswer::Stopped("why".into())),
         ("too-large", GroupAnswer::TooLarge(70_000)),
         ("unknown", GroupAnswer::Unknown("why".into())),
+        ("busy", GroupAnswer::Busy(70_000)),
     ] {
         answered(golden, sample, &answer);
     }

@@ -78,6 +78,9 @@ pub(crate) enum ProposeFault {
     Unknown(String),
     #[error("{0} bytes are more than an entry may have")]
     TooLarge(usize),
+    /// Its turn did not come at the leader; nothing was appended. When to try again.
+    #[error("others have their turn")]
+    Busy(Duration),
 }
 
 impl ProposeFault {
@@ -88,6 +91,7 @@ impl ProposeFault {
             Self::Stopped(_) => "stopped",
             Self::Unknown(_) => "unknown",
             Self::TooLarge(_) => "too_large",
+            Self::Busy(_) => "busy",
         }
     }
 }

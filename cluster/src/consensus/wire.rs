@@ -148,6 +148,9 @@ pub(super) enum GroupAnswer {
     TooLarge(u64),
     /// It may have been committed.
     Unknown(String),
+    /// Its turn did not come, nothing was appended: to be tried again after so many milliseconds.
+    /// (A node that does not know this answer takes the outcome for unknown.)
+    Busy(u64),
 }
 
 fn bytes(value: &impl Serialize) -> Result<Bytes, Declined> {

@@ -19,8 +19,11 @@ use super::apply::Batch;
 use super::command::Stamper;
 use super::metrics::Metrics;
 use super::rebuild;
+use super::shape;
+use super::shares::Shares;
 use crate::consensus::{
-    CommandLog, Keeper, KeptEntry, Manifest, MembershipRecord, Position, Resumed, StorageFault,
+    Admission, CommandLog, Keeper, KeptEntry, Manifest, MembershipRecord, Position, Resumed,
+    StorageFault,
 };
 use crate::sql::{self, Databases, DatabasesOptions, Floor, SaveFault};
 
@@ -120,6 +123,7 @@ pub(super) struct DataKeeper {
     counters: sql::Metrics,
     pub(super) metrics: Metrics,
     stamper: Stamper,
+    shares: Arc<Shares>,
     log: OnceLock<Arc<dyn CommandLog>>,
     databases: RwLock<Option<Arc<Databases>>>,
     /// Held while entries are applied, and while a rebuilt database is put in its place.
@@ -148,6 +152,7 @@ impl DataKeeper {
             dir,
             options,
             counters,
+            shares: Shares::new(group, metrics.clone()),
             metrics,
             stamper: Stamper::default(),
             log: OnceLock::new(),
@@ -328,9 +333,10 @@ impl Keeper for DataKeeper {
     fn apply(&self, entries: Vec<KeptEntry>) -> io::Result<Vec<Vec<u8>>> {
         let databases = self.opened()?;
         let mut progress = self.progress.lock();
-        let batch = Batch::new(&databases, |fenced, index| {
-            self.mend(&databases, &fenced.id, &fenced.why, index)
-        });
+        let mend =
+            |fenced: &sql::Fenced, index| self.mend(&databases, &fenced.id, &fenced.why, index);
+        let took = |id: &DatabaseId, costs: &[_]| self.shares.applied(id, costs);
+        let batch = Batch::new(&databases, mend, &took);
         let replies = batch.run(&entries)?;
         for entry in entries {
             progress.at = Some(entry.at);
@@ -417,6 +423,14 @@ impl Keeper for DataKeeper {
 
     fn stamp(&self, command: &mut Vec<u8>) {
         self.stamper.stamp(command);
+    }
+
+    fn admit(&self, command: &[u8], term: u64) -> Admission {
+        // What is no transaction costs nothing to speak of.
+        match shape::of_entry(command) {
+            Some((id, shape)) => self.shares.admit(id, shape, command.len(), term),
+            None => Admission::Now(None),
+        }
     }
 
     fn close(&self) {
