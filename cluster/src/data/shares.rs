@@ -118,7 +118,7 @@ struct Granted {
 /// What is said to one that asks.
 enum Said {
     In(Ticket),
-    Wait(Duration),
+    Wait(oneshot::Receiver<Pass>, Duration),
     Refused(Duration),
     /// There are more databases than are remembered.
     Unknown,
@@ -154,14 +154,12 @@ impl Shares {
         term: u64,
     ) -> Admission {
         let now = Instant::now();
-        let (to, pass) = oneshot::channel();
         let mut begun = false;
         let (said, left) = {
             let mut state = self.state.lock();
             let left = state.of_term(term);
-            let waiter = Waiter { to, shape, bytes };
-            let said = state.ask(&id, waiter, now);
-            if matches!(said, Said::Wait(_)) && !state.looked_after {
+            let said = state.ask(&id, shape, bytes, now);
+            if matches!(said, Said::Wait(..)) && !state.looked_after {
                 (state.looked_after, begun) = (true, true);
             }
             self.show(&mut state);
@@ -179,7 +177,7 @@ impl Shares {
                 Admission::Now(Some(Box::new(Held { shares, ticket })))
             }
             Said::Unknown => Admission::Now(None),
-            Said::Wait(again) => {
+            Said::Wait(pass, again) => {
                 waits.with_label_values(&["waited"]).inc();
                 Admission::Later { pass, again }
             }
@@ -294,7 +292,7 @@ impl State {
     }
 
     /// A write asks.
-    fn ask(&mut self, id: &DatabaseId, waiter: Waiter, now: Instant) -> Said {
+    fn ask(&mut self, id: &DatabaseId, shape: Shape, bytes: usize, now: Instant) -> Said {
         if !self.accounts.contains_key(id) {
             self.sweep(now);
             if self.accounts.len() >= ACCOUNTS_MAX {
@@ -309,7 +307,6 @@ impl State {
         if owes > DEBT_BEARABLE && self.others_write(id, now) {
             return Said::Refused(again(owes - DEBT_BEARABLE));
         }
-        let shape = waiter.shape;
         let long = account.costs.of(shape) > LONG;
         if account.waiting.is_empty()
             && (!long || self.waiting.is_empty())
@@ -331,8 +328,9 @@ impl State {
             .map_or(Duration::ZERO, |at| at - now.min(at));
         let ahead = u32::try_from(account.waiting.len()).unwrap_or(u32::MAX);
         let wait = again(rest + expected.saturating_mul(ahead));
-        match account.enqueue(waiter) {
-            true => Said::Wait(wait),
+        let (to, pass) = oneshot::channel();
+        match account.enqueue(Waiter { to, shape, bytes }) {
+            true => Said::Wait(pass, wait),
             false => Said::Refused(wait),
         }
     }

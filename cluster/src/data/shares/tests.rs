@@ -39,15 +39,9 @@ impl Bench {
 
     /// Whether it is in at once; `None` when it is refused.
     fn ask(&mut self, name: &str, shape: Shape) -> Option<bool> {
-        let (to, pass) = oneshot::channel();
-        let waiter = Waiter {
-            to,
-            shape,
-            bytes: 100,
-        };
-        match self.state.ask(&id(name), waiter, self.now) {
+        match self.state.ask(&id(name), shape, 100, self.now) {
             Said::In(ticket) => self.under_way.push(ticket),
-            Said::Wait(_) => {
+            Said::Wait(pass, _) => {
                 self.waiting.push((name.into(), pass));
                 return Some(false);
             }
@@ -251,12 +245,7 @@ fn accounts_are_forgotten_and_never_too_many() {
     for n in 0..ACCOUNTS_MAX {
         assert_eq!(bench.ask(&format!("db{n}"), QUICK), Some(true));
     }
-    let ask = |bench: &mut Bench| {
-        let (to, _) = oneshot::channel();
-        let (shape, bytes) = (QUICK, 1);
-        let waiter = Waiter { to, shape, bytes };
-        bench.state.ask(&id("more"), waiter, bench.now)
-    };
+    let ask = |bench: &mut Bench| bench.state.ask(&id("more"), QUICK, 1, bench.now);
     assert!(matches!(ask(&mut bench), Said::Unknown), "let through");
     assert_eq!(bench.state.accounts.len(), ACCOUNTS_MAX);
     for ticket in std::mem::take(&mut bench.under_way) {
@@ -280,14 +269,12 @@ fn so_many_wait_and_no_more() {
     bench.waiting.truncate(10);
     assert_eq!(bench.ask("busy", QUICK), Some(false));
     let large = |bench: &mut Bench| {
-        let (to, pass) = oneshot::channel();
-        bench.waiting.push(("busy".into(), pass));
-        let (shape, bytes) = (QUICK, WAITING_BYTES_MAX / 2);
-        let waiter = Waiter { to, shape, bytes };
-        matches!(
-            bench.state.ask(&id("busy"), waiter, bench.now),
-            Said::Wait(_)
-        )
+        let bytes = WAITING_BYTES_MAX / 2 + 1;
+        match bench.state.ask(&id("busy"), QUICK, bytes, bench.now) {
+            Said::Wait(pass, _) => bench.waiting.push(("busy".into(), pass)),
+            _ => return false,
+        }
+        true
     };
     assert!(large(&mut bench));
     assert!(!large(&mut bench), "nor so many bytes");
