@@ -17,7 +17,7 @@ async fn pair(nodes: &[&Cluster]) -> (DatabaseId, DatabaseId) {
 
 /// Some tenths of a second.
 const LONG: &str = "INSERT INTO t SELECT sum(n) FROM (WITH RECURSIVE c(n) AS \
-    (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 400000) SELECT n FROM c)";
+    (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 800000) SELECT n FROM c)";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_writes_of_one_database_do_not_hold_up_another() {
@@ -35,7 +35,7 @@ async fn long_writes_of_one_database_do_not_hold_up_another() {
         let (data, id) = (nodes[n % 3].data().clone(), slow.clone());
         tasks.push(tokio::spawn(async move {
             let ops = vec![op(LONG, Vec::new())];
-            data.execute(transaction(&id, ops), soon(10)).await
+            data.execute(transaction(&id, ops), soon(4)).await
         }));
     }
     let mut short = Vec::new();
@@ -62,7 +62,7 @@ async fn long_writes_of_one_database_do_not_hold_up_another() {
     for pair in short.windows(2) {
         let between = long.iter().filter(|at| (pair[0]..pair[1]).contains(at));
         let between = between.count();
-        assert!(between <= 2, "{between} long ones between {pair:?}");
+        assert!(between <= 4, "{between} long ones between {pair:?}");
     }
     // What was refused left nothing.
     let count = read(
