@@ -59,6 +59,7 @@ pub(crate) fn data(error: DataError) -> ApiError {
         }
         DataError::Limit { .. } => ApiError::validation(error.to_string()),
         DataError::Stale(_) | DataError::Fenced(_) => unavailable(error.to_string()),
+        DataError::Busy(again) => unavailable(error.to_string()).after(again.as_secs_f64().ceil()),
         DataError::Full(_) => disk_full(),
         DataError::Stopped { group, why } => {
             tracing::error!(%group, why, "a data group has stopped");

@@ -25,6 +25,7 @@ pub(super) fn write_failed(error: DataError) -> SqlError {
             "the database's copy that would be asked is being rebuilt ({why})"
         )),
         DataError::Stale(why) => unavailable(&why),
+        DataError::Busy(_) => unavailable(&error.to_string()),
         DataError::Full(group) => {
             static SELDOM: Seldom = Seldom::new();
             if SELDOM.due() {
@@ -64,6 +65,7 @@ pub(super) fn read_failed(error: DataError) -> SqlError {
         DataError::Fenced(_) => unavailable(&error.to_string()),
         DataError::Stale(_) => SqlError::new(SqlCode::Stale, error.to_string()),
         DataError::NoGroup(_) | DataError::Differs(_) => unexpected(&error),
+        DataError::Busy(_) => unavailable(&error.to_string()),
         DataError::Full(_) => unavailable("the disk of a node that serves the database is full"),
         DataError::Stopped { .. } => {
             stopped(&error);
@@ -139,6 +141,7 @@ mod tests {
             DataError::Stale("3 s behind".into()),
             DataError::Fenced("it differed".into()),
             DataError::Full(group),
+            DataError::Busy(std::time::Duration::from_secs(7)),
             DataError::Stopped {
                 group,
                 why: "/secret/path".into(),

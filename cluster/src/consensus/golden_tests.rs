@@ -205,6 +205,7 @@ fn golden_messages_to_the_leader() {
         ("too-large", GroupAnswer::TooLarge(70_000)),
         ("unknown", GroupAnswer::Unknown("why".into())),
         ("refused", GroupAnswer::Refused("why".into())),
+        ("busy", GroupAnswer::Busy(70_000)),
     ] {
         answered(golden, sample, &answer);
     }

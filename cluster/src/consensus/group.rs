@@ -81,6 +81,9 @@ pub(crate) enum ProposeFault {
     /// The leader's keeper does not let it into the log; nothing was appended.
     #[error("the leader refuses it: {0}")]
     Refused(String),
+    /// Its turn did not come at the leader; nothing was appended. When to try again.
+    #[error("others have their turn")]
+    Busy(Duration),
 }
 
 impl ProposeFault {
@@ -92,6 +95,7 @@ impl ProposeFault {
             Self::Unknown(_) => "unknown",
             Self::TooLarge(_) => "too_large",
             Self::Refused(_) => "refused",
+            Self::Busy(_) => "busy",
         }
     }
 }

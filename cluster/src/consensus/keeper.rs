@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::admission::Admission;
 use super::fault::StorageFault;
 use super::machine::Machine;
 use super::types::{MembershipRecord, Position};
@@ -45,7 +46,7 @@ pub(crate) trait CommandLog: Send + Sync {
     ) -> io::Result<()>;
 }
 
-/// A machine that keeps its own state. All methods but [`Self::stamp`] and [`Self::hash`] may
+/// A machine that keeps its own state. All methods but [`Self::stamp`], [`Self::admit`] and [`Self::hash`] may
 /// block; they are called on blocking threads. `apply` and `adopt` are never called at the same
 /// time, nor `save` and `adopt`, nor two of `save`; `keep` never during an `unpack`.
 /// Everything else may be called while they run.
@@ -97,6 +98,12 @@ pub(crate) trait Keeper: Send + Sync + 'static {
     /// proposed, when the command is tried again. Does not wait. An error, which says why: it must
     /// not get into the log, where it could not be taken out again.
     fn stamp(&self, command: &mut Vec<u8>) -> Result<(), String>;
+
+    /// Asked on the leader of this term before a command is appended, which may be anybody's
+    /// bytes: whether its turn has come. Does not wait.
+    fn admit(&self, _command: &[u8], _term: u64) -> Admission {
+        Admission::Now(None)
+    }
 
     /// Closes the files; what was held back is written. Also called when opening failed.
     fn close(&self);

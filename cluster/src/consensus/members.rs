@@ -32,6 +32,11 @@ impl Group {
         leader.map(NodeId)
     }
 
+    /// The term that this replica knows of.
+    pub(super) fn term(&self) -> u64 {
+        self.inner.raft.metrics().borrow_watched().current_term
+    }
+
     /// Waits until this replica knows of another leader than this one.
     pub(super) async fn superseded(&self, leader: NodeId) {
         let mut views = self.views();

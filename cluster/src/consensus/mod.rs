@@ -4,6 +4,7 @@
 //! openraft does not leave this module: the rest of the crate knows a
 //! [`group::Group`] that commits bytes, and implements [`machine::Machine`].
 
+mod admission;
 mod bodies;
 mod build;
 mod cell;
@@ -40,6 +41,7 @@ mod types;
 mod watch;
 mod wire;
 
+pub(crate) use admission::{Admission, Pass};
 pub(crate) use fault::StorageFault;
 pub(crate) use group::{
     ENTRY_MAX_BYTES, Group, GroupOptions, GroupView, OpenFault, ProposeFault, ReadFault,

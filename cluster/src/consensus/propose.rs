@@ -11,6 +11,7 @@ use openraft::errors::{ClientWriteError, RaftError};
 use orama_proto::NodeId;
 use serde_bytes::ByteBuf;
 
+use super::admission::{NotIn, UnderWay};
 use super::group::{Committed, ENTRY_MAX_BYTES, Group, ProposeFault};
 use super::types::Command;
 use super::wire::{self, GroupAnswer, GroupRequest};
@@ -47,8 +48,19 @@ impl Group {
     /// applied here when this returns. (Only a replica that lags 5 s behind its leader
     /// answers before it has applied the entry itself.)
     pub(crate) async fn propose(&self, command: Vec<u8>) -> Result<Committed, ProposeFault> {
+        self.propose_until(command, Instant::now() + LEADER_WAIT + ANSWER_WAIT)
+            .await
+    }
+
+    /// The same for somebody who waits until then: a command that has to wait for its turn is
+    /// refused early enough to be told so.
+    pub(crate) async fn propose_until(
+        &self,
+        command: Vec<u8>,
+        until: Instant,
+    ) -> Result<Committed, ProposeFault> {
         let start = Instant::now();
-        let result = self.try_propose(command).await;
+        let result = self.try_propose(command, until).await;
         let group = self.inner.id.to_string();
         let label = result.as_ref().map_or_else(ProposeFault::label, |_| "ok");
         let metrics = &self.inner.shared.metrics;
@@ -63,7 +75,11 @@ impl Group {
         result
     }
 
-    async fn try_propose(&self, command: Vec<u8>) -> Result<Committed, ProposeFault> {
+    async fn try_propose(
+        &self,
+        command: Vec<u8>,
+        until: Instant,
+    ) -> Result<Committed, ProposeFault> {
         if command.len() > ENTRY_MAX_BYTES {
             return Err(ProposeFault::TooLarge(command.len()));
         }
@@ -78,9 +94,9 @@ impl Group {
         let mut pause = PAUSE_FIRST;
         let full_until = Instant::now() + FULL_WAIT;
         loop {
-            let tried = match self.propose_here(&command).await {
+            let tried = match self.propose_here(&command, until).await {
                 Tried::Elsewhere(Some(leader)) if leader != self.inner.shared.node => {
-                    self.propose_there(leader, &command).await
+                    self.propose_there(leader, &command, until).await
                 }
                 tried => tried,
             };
@@ -100,7 +116,7 @@ impl Group {
     }
 
     /// One try with this node as the leader.
-    async fn propose_here(&self, command: &[u8]) -> Tried {
+    async fn propose_here(&self, command: &[u8], until: Instant) -> Tried {
         if self.is_stopped() {
             return Tried::Done(Err(self.stopped("it was shut down")));
         }
@@ -113,6 +129,14 @@ impl Group {
             self.step_aside();
             return Tried::Done(Err(ProposeFault::Full));
         }
+        let pass = match view {
+            None => None,
+            Some(_) => match self.admitted(command, until).await {
+                Ok(pass) => pass,
+                Err(NotIn::Fault(fault)) => return Tried::Done(Err(fault)),
+                Err(NotIn::Again) => return Tried::Elsewhere(None),
+            },
+        };
         let mut command = command.to_vec();
         // Right before it is appended, and always: who leads may have changed just now.
         if let Some(keeping) = &self.inner.keeping
@@ -120,16 +144,17 @@ impl Group {
         {
             return Tried::Done(Err(ProposeFault::Refused(why)));
         }
-        let write = self.inner.raft.client_write(Command(command));
-        let error = match tokio::time::timeout(COMMIT_WAIT, write).await {
-            Ok(Ok(done)) => {
+        let raft = self.inner.raft.clone();
+        let write = async move { raft.client_write(Command(command)).await };
+        let error = match UnderWay::new(write, pass).answer(COMMIT_WAIT).await {
+            Some(Ok(done)) => {
                 return Tried::Done(Ok(Committed {
                     index: done.log_id.index,
                     reply: done.data.0,
                 }));
             }
-            Ok(Err(error)) => error,
-            Err(_) => {
+            Some(Err(error)) => error,
+            None => {
                 let what = format!("it was not committed within {COMMIT_WAIT:?}");
                 return Tried::Done(Err(ProposeFault::Unknown(what)));
             }
@@ -155,9 +180,9 @@ impl Group {
     }
 
     /// One try with another node as the leader.
-    async fn propose_there(&self, leader: NodeId, command: &[u8]) -> Tried {
+    async fn propose_there(&self, leader: NodeId, command: &[u8], until: Instant) -> Tried {
         let message = GroupRequest::Propose(ByteBuf::from(command));
-        let deadline = Instant::now() + ANSWER_WAIT;
+        let deadline = until.min(Instant::now() + ANSWER_WAIT);
         let asked = self.ask_leader(leader, &message, deadline);
         tokio::pin!(asked);
         let answer = tokio::select! {
@@ -179,6 +204,10 @@ impl Group {
             Ok(GroupAnswer::NotLeader | GroupAnswer::Stopped(_)) => Tried::Elsewhere(None),
             Ok(GroupAnswer::Full) => Tried::Done(Err(ProposeFault::Full)),
             Ok(GroupAnswer::Refused(why)) => Tried::Done(Err(ProposeFault::Refused(why))),
+            Ok(GroupAnswer::Busy(millis)) => {
+                let again = Duration::from_millis(millis);
+                Tried::Done(Err(ProposeFault::Busy(again)))
+            }
             Ok(GroupAnswer::TooLarge(bytes)) => Tried::Done(Err(ProposeFault::TooLarge(
                 usize::try_from(bytes).unwrap_or(usize::MAX),
             ))),
@@ -224,7 +253,7 @@ impl Group {
     }
 
     /// A proposal of another node. Not to be dropped halfway.
-    pub(super) async fn serve_proposal(&self, command: Vec<u8>) -> GroupAnswer {
+    pub(super) async fn serve_proposal(&self, command: Vec<u8>, until: Instant) -> GroupAnswer {
         if command.len() > ENTRY_MAX_BYTES {
             return GroupAnswer::TooLarge(command.len() as u64);
         }
@@ -236,7 +265,7 @@ impl Group {
         if self.is_stopped() {
             return GroupAnswer::Stopped("it was shut down".into());
         }
-        match self.propose_here(&command).await {
+        match self.propose_here(&command, until).await {
             Tried::Elsewhere(_) => GroupAnswer::NotLeader,
             Tried::Done(Ok(Committed { index, reply })) => GroupAnswer::Committed {
                 index,
@@ -245,6 +274,9 @@ impl Group {
             Tried::Done(Err(fault)) => match fault {
                 ProposeFault::NoLeader => GroupAnswer::NotLeader,
                 ProposeFault::Full => GroupAnswer::Full,
+                ProposeFault::Busy(again) => {
+                    GroupAnswer::Busy(u64::try_from(again.as_millis()).unwrap_or(u64::MAX))
+                }
                 // It may have reached the log before, which is all there is when the leader
                 // is the only voter.
                 ProposeFault::Stopped(why) => GroupAnswer::Unknown(why),

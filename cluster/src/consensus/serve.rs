@@ -64,7 +64,9 @@ impl Handler for GroupService {
             let answer = match message {
                 // Goes on when the caller's link breaks: what was begun is finished.
                 GroupRequest::Propose(command) => {
-                    tokio::spawn(async move { group.serve_proposal(command.into_vec()).await })
+                    let deadline = incoming.deadline;
+                    let command = command.into_vec();
+                    tokio::spawn(async move { group.serve_proposal(command, deadline).await })
                         .await
                         .unwrap_or_else(|e| GroupAnswer::Unknown(e.to_string()))
                 }

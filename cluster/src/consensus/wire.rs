@@ -150,6 +150,9 @@ pub(super) enum GroupAnswer {
     Unknown(String),
     /// The leader does not let it into the log. Nothing was done.
     Refused(String),
+    /// Its turn did not come, nothing was appended: to be tried again after so many milliseconds.
+    /// (A node that does not know this answer takes the outcome for unknown.)
+    Busy(u64),
 }
 
 fn bytes(value: &impl Serialize) -> Result<Bytes, Declined> {

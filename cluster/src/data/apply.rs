@@ -6,14 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::{Duration, Instant};
 
 use orama_proto::sql::{DatabaseId, SqlTransaction, Stamp};
 
 use super::command::{Command, Reply};
 use super::dropped::{self, Dropped};
+use super::shape::{self, Shape};
 use super::{Expect, KEY_MAX_BYTES, REGISTERS_MAX, VALUE_MAX_BYTES};
 use crate::consensus::KeptEntry;
-use crate::sql::{Databases, EngineFault, Fenced, Item};
+use crate::sql::{Applied, Databases, EngineFault, Fenced, Item};
 
 /// An engine's fault as the consensus layer understands it: it tells a full disk from a broken one.
 pub(super) fn fault(fault: EngineFault) -> io::Error {
@@ -32,12 +34,16 @@ struct Waiting {
     transaction: SqlTransaction,
 }
 
+/// Told how long entries took that were not there before.
+pub(super) type Took<'a> = &'a dyn Fn(&DatabaseId, &[(Shape, Duration)]);
+
 /// One batch. `mend` is asked when a database proves damaged right now: it answers whether
 /// the file is sound again, with everything before the given index in it.
 pub(super) struct Batch<'a, M> {
     databases: &'a Databases,
     dropped: &'a mut Dropped,
     mend: M,
+    took: Took<'a>,
     replies: Vec<Reply>,
     waiting: BTreeMap<DatabaseId, Vec<Waiting>>,
     registers: Registers,
@@ -52,11 +58,17 @@ struct Registers {
 }
 
 impl<'a, M: FnMut(&Fenced, u64) -> bool> Batch<'a, M> {
-    pub(super) fn new(databases: &'a Databases, dropped: &'a mut Dropped, mend: M) -> Self {
+    pub(super) fn new(
+        databases: &'a Databases,
+        dropped: &'a mut Dropped,
+        mend: M,
+        took: Took<'a>,
+    ) -> Self {
         Self {
             databases,
             dropped,
             mend,
+            took,
             replies: Vec::new(),
             waiting: BTreeMap::new(),
             registers: Registers::default(),
@@ -147,14 +159,18 @@ impl<'a, M: FnMut(&Fenced, u64) -> bool> Batch<'a, M> {
         let Some(first) = items.first().map(|i| i.index) else {
             return Ok(());
         };
+        let mut begun = Instant::now();
         let mut applied = self.databases.apply(id, &items).map_err(fault)?;
         if let Err(fenced) = &applied
             && (self.mend)(fenced, first)
         {
+            // Mending is nobody's work.
+            begun = Instant::now();
             applied = self.databases.apply(id, &items).map_err(fault)?;
         }
         match applied {
             Ok(applied) => {
+                (self.took)(id, &costs(waiting, &applied, begun.elapsed()));
                 for (w, done) in waiting.iter().zip(applied) {
                     self.replies[w.place] = done.outcome.map_or(Reply::NotKnown, Reply::Outcome);
                 }
@@ -167,6 +183,22 @@ impl<'a, M: FnMut(&Fenced, u64) -> bool> Batch<'a, M> {
         }
         Ok(())
     }
+}
+
+/// What each new entry took, and its part of what they took together (opening, committing).
+fn costs(waiting: &[Waiting], applied: &[Applied], whole: Duration) -> Vec<(Shape, Duration)> {
+    let fresh = waiting.iter().zip(applied);
+    let fresh = fresh.filter(|(_, applied)| applied.outcome.is_some());
+    let mut costs: Vec<_> = fresh
+        .map(|(w, applied)| (shape::of(&w.transaction), applied.took))
+        .collect();
+    let alone: Duration = costs.iter().map(|(_, took)| *took).sum();
+    let count = u32::try_from(costs.len()).unwrap_or(u32::MAX).max(1);
+    let part = whole.saturating_sub(alone) / count;
+    for (_, took) in &mut costs {
+        *took += part;
+    }
+    costs
 }
 
 impl Registers {

@@ -18,18 +18,18 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 use super::Expect;
 
 /// Version of an entry.
-const VERSION: u8 = 2;
+pub(super) const VERSION: u8 = 2;
 /// Version of a reply.
 const REPLY_VERSION: u8 = 2;
 const KIND_REGISTER: u8 = 1;
-const KIND_TRANSACTION: u8 = 2;
+pub(super) const KIND_TRANSACTION: u8 = 2;
 const KIND_DROP: u8 = 3;
 /// Bytes of clock and seed.
-const STAMP: std::ops::Range<usize> = 2..26;
+pub(super) const STAMP: std::ops::Range<usize> = 2..26;
 /// No body is larger: an entry has at most 1 MiB.
 const DECODE_LIMIT: usize = 2 << 20;
 
-fn config() -> impl bincode::config::Config {
+pub(super) fn config() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<DECODE_LIMIT>()
 }
 

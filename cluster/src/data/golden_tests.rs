@@ -263,6 +263,7 @@ fn golden_answers_about_data() {
         ("sound", Told::Sound(true)),
         ("copied", Told::Copied(copied)),
         ("no-database", Told::NoDatabase { at: 300 }),
+        ("busy", Told::Busy(Duration::from_millis(1500))),
         ("piece", Told::Piece(ByteBuf::from(vec![1, 2, 3]))),
         ("parcel", parcel),
     ] {

@@ -20,8 +20,11 @@ use super::command::{Command, Stamper};
 use super::dropped::Dropped;
 use super::metrics::Metrics;
 use super::rebuild;
+use super::shape;
+use super::shares::Shares;
 use crate::consensus::{
-    CommandLog, Keeper, KeptEntry, Manifest, MembershipRecord, Position, Resumed, StorageFault,
+    Admission, CommandLog, Keeper, KeptEntry, Manifest, MembershipRecord, Position, Resumed,
+    StorageFault,
 };
 use crate::sql::{self, Databases, DatabasesOptions, Floor, SaveFault};
 
@@ -130,6 +133,7 @@ pub(super) struct DataKeeper {
     pub(super) metrics: Metrics,
     stamper: Stamper,
     outlived: Outlived,
+    shares: Arc<Shares>,
     log: OnceLock<Arc<dyn CommandLog>>,
     databases: RwLock<Option<Arc<Databases>>>,
     /// Held while entries are applied, and while a rebuilt database is put in its place.
@@ -163,6 +167,7 @@ impl DataKeeper {
             dir,
             options,
             counters,
+            shares: Shares::new(group, metrics.clone()),
             metrics,
             stamper: Stamper::default(),
             outlived,
@@ -383,9 +388,10 @@ impl Keeper for DataKeeper {
         let databases = self.opened()?;
         let mut progress = self.progress.lock();
         let mut dropped = self.dropped.lock();
-        let batch = Batch::new(&databases, &mut dropped, |fenced, index| {
-            self.mend(&databases, &fenced.id, &fenced.why, index)
-        });
+        let mend =
+            |fenced: &sql::Fenced, index| self.mend(&databases, &fenced.id, &fenced.why, index);
+        let took = |id: &DatabaseId, costs: &[_]| self.shares.applied(id, costs);
+        let batch = Batch::new(&databases, &mut dropped, mend, &took);
         let replies = batch.run(&entries)?;
         for entry in entries {
             progress.at = Some(entry.at);
@@ -483,6 +489,14 @@ impl Keeper for DataKeeper {
         }
         self.stamper.stamp(command);
         Ok(())
+    }
+
+    fn admit(&self, command: &[u8], term: u64) -> Admission {
+        // What is no transaction costs nothing to speak of.
+        match shape::of_entry(command) {
+            Some((id, shape)) => self.shares.admit(id, shape, command.len(), term),
+            None => Admission::Now(None),
+        }
     }
 
     fn close(&self) {

@@ -10,6 +10,8 @@ pub(super) struct Metrics {
     transactions: IntCounterVec,
     pub(super) write_seconds: Histogram,
     pub(super) writes_under_way: IntGauge,
+    pub(super) share_waits: IntCounterVec,
+    pub(super) databases_limited: IntGauge,
     reads: IntCounterVec,
     pub(super) read_seconds: Histogram,
     pub(super) reads_waiting: IntGauge,
@@ -39,6 +41,7 @@ fn label(error: &DataError) -> &'static str {
         DataError::Stale(_) => "stale",
         DataError::Fenced(_) => "fenced",
         DataError::Full(_) => "full",
+        DataError::Busy(_) => "busy",
         DataError::Stopped { .. } => "stopped",
     }
 }
@@ -79,6 +82,15 @@ impl Metrics {
             writes_under_way: gauge(
                 "orama_sql_writes_under_way",
                 "Transactions that this node waits for.",
+            )?,
+            share_waits: counters(
+                "orama_sql_share_waits_total",
+                "Transactions that waited at this leader for their database's share of apply time, that gave up, that were refused.",
+                &["result"],
+            )?,
+            databases_limited: gauge(
+                "orama_sql_databases_limited",
+                "Databases whose transactions wait at this leader for their share of apply time.",
             )?,
             reads: counters(
                 "orama_sql_reads_total",

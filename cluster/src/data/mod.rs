@@ -20,6 +20,8 @@ mod parcels;
 mod rebuild;
 mod registers;
 mod repair;
+mod shape;
+mod shares;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -92,6 +94,10 @@ pub enum DataError {
     /// The disk is full on the leader.
     #[error("group {0}: the leader's disk is full")]
     Full(GroupId),
+    /// The database's writes take more of its group's time than their share, or too many of them
+    /// wait; nothing was proposed. When to try again.
+    #[error("the database's writes take long, and others have their turn: try again in {} s", whole_seconds(.0))]
+    Busy(Duration),
     /// The group has stopped on this node.
     #[error("group {group} has stopped: {why}")]
     Stopped {
@@ -100,6 +106,11 @@ pub enum DataError {
         /// Why.
         why: String,
     },
+}
+
+/// At least one: a client that waits for none comes back at once.
+fn whole_seconds(time: &Duration) -> u64 {
+    (time.as_secs_f64().ceil() as u64).max(1)
 }
 
 impl DataError {
@@ -113,6 +124,7 @@ impl DataError {
         match fault {
             ProposeFault::NoLeader => Self::Unavailable(group),
             ProposeFault::Full => Self::Full(group),
+            ProposeFault::Busy(again) => Self::Busy(again),
             ProposeFault::Stopped(why) => Self::Stopped { group, why },
             ProposeFault::Unknown(_) => Self::Unknown(group),
             ProposeFault::TooLarge(_) => sql::too_large(),

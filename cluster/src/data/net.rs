@@ -53,6 +53,7 @@ impl Handler for Desk {
                 Err(DataError::Limit { .. }) => Told::Registers,
                 Err(DataError::Unknown(_)) => Told::Unknown,
                 Err(DataError::Full(_)) => Told::Full,
+                Err(DataError::Busy(again)) => Told::Busy(again),
                 Err(DataError::Stale(why)) => Told::Stale(why),
                 Err(DataError::Fenced(why)) => Told::Fenced(why),
                 Err(error) => return Err(Declined(error.to_string())),
@@ -325,6 +326,7 @@ fn outcome(told: Told, group: GroupId) -> Result<Told, DataError> {
         Told::Registers => Err(registers::too_many()),
         Told::Full => Err(DataError::Full(group)),
         Told::Stale(why) => Err(DataError::Stale(why)),
+        Told::Busy(again) => Err(DataError::Busy(again)),
         // Before it was proposed: nothing was done.
         Told::Fenced(_) => Err(DataError::Unavailable(group)),
         _ => Err(DataError::Unknown(group)),

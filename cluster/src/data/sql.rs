@@ -172,7 +172,8 @@ impl DataGroups {
         command: Vec<u8>,
         deadline: Instant,
     ) -> Result<(u64, Reply), DataError> {
-        let proposal = tokio::time::timeout_at(deadline.into(), replica.group.propose(command));
+        let proposal = replica.group.propose_until(command, deadline);
+        let proposal = tokio::time::timeout_at(deadline.into(), proposal);
         let committed = proposal
             .await
             .map_err(|_| DataError::Unknown(group))?

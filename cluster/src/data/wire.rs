@@ -1,5 +1,7 @@
 //! What nodes say to each other about data groups.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use orama_proto::sql::{DatabaseId, ReadOptions, Rows, SqlError, SqlOutcome, SqlTransaction};
 use orama_proto::{GroupId, record};
@@ -123,6 +125,8 @@ pub(super) enum Told {
         token: u128,
         bytes: u64,
     },
+    /// Of a write: its turn did not come, nothing was proposed. When to try again.
+    Busy(Duration),
 }
 
 pub(super) fn encode<T: Serialize>(value: &T) -> Result<Bytes, String> {

@@ -129,7 +129,7 @@ impl MetaStore {
         let committed = self.group.propose(bytes).await.map_err(|fault| {
             tracing::debug!(request_id = %request_id, command = name, error = %fault, "the change was not made");
             match fault {
-                ProposeFault::NoLeader => ProposeError::NoLeader,
+                ProposeFault::NoLeader | ProposeFault::Busy(_) => ProposeError::NoLeader,
                 ProposeFault::Full => ProposeError::Full,
                 ProposeFault::Stopped(why) | ProposeFault::Refused(why) => {
                     ProposeError::Stopped(why)

@@ -9,6 +9,7 @@
 mod entry;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use orama_proto::sql::{SqlOutcome, SqlTransaction, Stamp};
 
@@ -35,13 +36,24 @@ pub(crate) struct Item<'a> {
 }
 
 /// What became of one entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Applied {
     pub(crate) index: u64,
     /// `None`: the file had it already (replay after a restart).
     pub(crate) outcome: Option<SqlOutcome>,
     /// The rolling hash after it.
     pub(crate) hash: u128,
+    /// How long its statements ran here; of one that ended a batch's transaction, what the
+    /// others had run for nothing too.
+    pub(crate) took: Duration,
+}
+
+/// How long it took is no part of what became of it.
+impl PartialEq for Applied {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |a: &Self| (a.index, a.hash);
+        of(self) == of(other) && self.outcome == other.outcome
+    }
 }
 
 /// The connection through which a database changes. Blocks.
@@ -55,8 +67,8 @@ pub(crate) struct Writer {
 /// How a batch went.
 enum Batch {
     Committed,
-    /// SQLite ended the transaction in this entry; nothing of the batch is in the file.
-    Ended(usize),
+    /// SQLite ended the transaction in this entry, after so long; nothing of the batch is in the file.
+    Ended(usize, Duration),
 }
 
 impl Writer {
@@ -96,6 +108,7 @@ impl Writer {
             index: item.index,
             outcome: None,
             hash: self.mark.hash,
+            took: Duration::ZERO,
         }));
         let result = self.run(fresh, &mut done);
         match result {
@@ -122,16 +135,16 @@ impl Writer {
 
     fn run(&mut self, mut items: &[Item<'_>], done: &mut Vec<Applied>) -> Result<(), EngineFault> {
         while !items.is_empty() {
-            let at = match self.batch(items, done)? {
+            let (at, wasted) = match self.batch(items, done)? {
                 Batch::Committed => return Ok(()),
-                Batch::Ended(at) => at,
+                Batch::Ended(at, wasted) => (at, wasted),
             };
             let (before, rest) = items.split_at(at);
             let Some((ended, after)) = rest.split_first() else {
                 return Ok(());
             };
             self.run(before, done)?;
-            self.alone(ended, done)?;
+            self.alone(ended, wasted, done)?;
             items = after;
         }
         Ok(())
@@ -142,14 +155,19 @@ impl Writer {
         let before = done.len();
         let mut mark = self.mark;
         self.ours("BEGIN IMMEDIATE", &[])?;
+        let begun = Instant::now();
+        let mut last = begun;
         for (at, item) in items.iter().enumerate() {
             match entry::run(&self.conn, item)? {
                 Ran::Settled { outcome, effects } => {
-                    done.push(settled(&mut mark, item, effects, outcome));
+                    let now = Instant::now();
+                    let took = now - last;
+                    last = now;
+                    done.push(settled(&mut mark, item, effects, outcome, took));
                 }
                 Ran::Ended(_) => {
                     done.truncate(before);
-                    return Ok(Batch::Ended(at));
+                    return Ok(Batch::Ended(at, begun.elapsed()));
                 }
             }
         }
@@ -158,9 +176,15 @@ impl Writer {
     }
 
     /// Applies an entry in a transaction of its own; when SQLite ends that, it is recorded in another.
-    fn alone(&mut self, item: &Item<'_>, done: &mut Vec<Applied>) -> Result<(), EngineFault> {
+    fn alone(
+        &mut self,
+        item: &Item<'_>,
+        wasted: Duration,
+        done: &mut Vec<Applied>,
+    ) -> Result<(), EngineFault> {
         let mut mark = self.mark;
         self.ours("BEGIN IMMEDIATE", &[])?;
+        let begun = Instant::now();
         let (outcome, effects) = match entry::run(&self.conn, item)? {
             Ran::Settled { outcome, effects } => (outcome, effects),
             Ran::Ended(outcome) => {
@@ -169,7 +193,8 @@ impl Writer {
                 (outcome, 0)
             }
         };
-        let applied = settled(&mut mark, item, effects, outcome);
+        let took = wasted + begun.elapsed();
+        let applied = settled(&mut mark, item, effects, outcome, took);
         self.commit(mark)?;
         done.push(applied);
         Ok(())
@@ -191,13 +216,20 @@ impl Writer {
     }
 }
 
-fn settled(mark: &mut Mark, item: &Item<'_>, effects: u128, outcome: SqlOutcome) -> Applied {
+fn settled(
+    mark: &mut Mark,
+    item: &Item<'_>,
+    effects: u128,
+    outcome: SqlOutcome,
+    took: Duration,
+) -> Applied {
     mark.applied = item.index;
     mark.hash = effects::chain(mark.hash, item.index, effects, item.transaction, &outcome);
     Applied {
         index: item.index,
         outcome: Some(outcome),
         hash: mark.hash,
+        took,
     }
 }
 

@@ -4,6 +4,7 @@ mod faults;
 mod keeper;
 mod moves;
 mod reads;
+mod shares;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

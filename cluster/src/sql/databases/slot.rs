@@ -251,6 +251,7 @@ mod tests {
             index,
             outcome: Some(SqlOutcome::Committed(Vec::new())),
             hash: u128::from(index) * 3,
+            took: std::time::Duration::ZERO,
         }
     }
 
