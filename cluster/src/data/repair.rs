@@ -81,7 +81,9 @@ pub(super) async fn run(inner: Weak<Inner>) {
             }
             let (group, id) = &key;
             groups.give_away(*group).await;
-            match groups.repair(*group, id).await {
+            // Rebuilt lately, and fenced again: what is here may have been wrong before it was noticed.
+            let trusted = !again.contains_key(&key);
+            match groups.repair(*group, id, trusted).await {
                 Ok(from) => {
                     groups.0.metrics.rebuilt(from);
                     tracing::warn!(%group, database = %id, from, "a database was rebuilt");
@@ -112,13 +114,19 @@ impl DataGroups {
         fenced.await.unwrap_or_default()
     }
 
-    /// Answers where the copy came from.
-    async fn repair(&self, group: GroupId, id: &DatabaseId) -> Result<&'static str, String> {
+    /// Answers where the copy came from. This node's own is taken first when it is `trusted`, and
+    /// when there is no other replica.
+    async fn repair(
+        &self,
+        group: GroupId,
+        id: &DatabaseId,
+        trusted: bool,
+    ) -> Result<&'static str, String> {
         let replica = self.replica(group).ok_or("there is no replica here")?;
         let keeper = replica.keeper;
         let topology = self.0.meta.topology();
         let replicas = topology.groups.get(&group).map_or(0, |p| p.replicas.len());
-        if replicas <= 1 || self.others_agree_with_saved(&keeper, group, id).await {
+        if replicas <= 1 || (trusted && self.others_agree_with_saved(&keeper, group, id).await) {
             match locally(Arc::clone(&keeper), id.clone()).await {
                 Ok(()) => return Ok("local"),
                 Err(why) if replicas <= 1 => return Err(why),
