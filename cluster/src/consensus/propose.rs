@@ -84,13 +84,6 @@ impl Group {
             return Err(ProposeFault::TooLarge(command.len()));
         }
         let deadline = Instant::now() + LEADER_WAIT;
-        let bytes = u32::try_from(command.len().max(1)).unwrap_or(u32::MAX);
-        let room = self.inner.shared.room.acquire_many(bytes);
-        let _room = match tokio::time::timeout_at(deadline.into(), room).await {
-            Ok(Ok(room)) => room,
-            // The log takes nothing at present; nothing was handed to it.
-            Ok(Err(_)) | Err(_) => return Err(ProposeFault::NoLeader),
-        };
         let mut pause = PAUSE_FIRST;
         let full_until = Instant::now() + FULL_WAIT;
         loop {
@@ -136,6 +129,14 @@ impl Group {
                 Err(NotIn::Fault(fault)) => return Tried::Done(Err(fault)),
                 Err(NotIn::Again) => return Tried::Elsewhere(None),
             },
+        };
+        // Not while it waited for its turn: all groups of the node share the log's room.
+        let bytes = u32::try_from(command.len().max(1)).unwrap_or(u32::MAX);
+        let room = self.inner.shared.room.acquire_many(bytes);
+        let _room = match tokio::time::timeout(LEADER_WAIT, room).await {
+            Ok(Ok(room)) => room,
+            // The log takes nothing at present; nothing was handed to it.
+            Ok(Err(_)) | Err(_) => return Tried::Done(Err(ProposeFault::NoLeader)),
         };
         let mut command = command.to_vec();
         // Right before it is appended, and always: who leads may have changed just now.
@@ -257,11 +258,6 @@ impl Group {
         if command.len() > ENTRY_MAX_BYTES {
             return GroupAnswer::TooLarge(command.len() as u64);
         }
-        let bytes = u32::try_from(command.len().max(1)).unwrap_or(u32::MAX);
-        let Ok(_room) = self.inner.shared.room.try_acquire_many(bytes) else {
-            // Whoever asks tries again for a while.
-            return GroupAnswer::NotLeader;
-        };
         if self.is_stopped() {
             return GroupAnswer::Stopped("it was shut down".into());
         }

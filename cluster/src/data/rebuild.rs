@@ -108,7 +108,7 @@ pub(super) fn beside(
     let progress = keeper.progress().lock();
     // Meanwhile the state may have become another one: from a snapshot, or because the database
     // was removed.
-    if !keeper.is_fenced(id) {
+    if !keeper.is_fenced(id) || !databases.is_fenced(id) {
         return Err(io::Error::other("it is not fenced any more"));
     }
     rebuild.catch_up(progress.index())?;

@@ -339,6 +339,11 @@ impl Connection {
     pub(super) fn take_effects(&self) -> u128 {
         self.changes.lock().take()
     }
+    /// A transaction was rolled back, with entries before the one that did it: what the connection
+    /// remembers of their schema and statistics is loaded anew by the next entry.
+    pub(super) fn rolled_back(&self) {
+        self.shared.doubt_schema();
+    }
     /// Whether SQLite has ended the transaction by itself (autocommit is on).
     pub(super) fn transaction_gone(&self) -> bool {
         self.conn.is_autocommit()

@@ -128,6 +128,7 @@ impl Writer {
             self.ours("ROLLBACK", &[])?;
         }
         self.conn.take_effects();
+        self.conn.rolled_back();
         self.mark = read_mark(&self.conn)?;
         self.unsettled = false;
         Ok(())
@@ -166,6 +167,7 @@ impl Writer {
                     done.push(settled(&mut mark, item, effects, outcome, took));
                 }
                 Ran::Ended(_) => {
+                    self.conn.rolled_back();
                     done.truncate(before);
                     return Ok(Batch::Ended(at, begun.elapsed()));
                 }
@@ -188,6 +190,7 @@ impl Writer {
         let (outcome, effects) = match entry::run(&self.conn, item)? {
             Ran::Settled { outcome, effects } => (outcome, effects),
             Ran::Ended(outcome) => {
+                self.conn.rolled_back();
                 self.ours("BEGIN IMMEDIATE", &[])?;
                 entry::record(&self.conn, item.index)?;
                 (outcome, 0)

@@ -95,6 +95,9 @@ impl Shared {
     /// Counts steps and memory until the answer is dropped.
     pub(super) fn count(&self) -> impl Drop + use<'_> {
         self.ended.store(Ended::No as u8, Relaxed);
+        // Compiling may call functions (statistics are compared with constants); a statement that was
+        // compiled before does not.
+        meter::reset();
         self.counting.store(true, Relaxed);
         let bound = match Mode::from(self.mode.load(Relaxed)) {
             Mode::Read => Bound::Read {
@@ -152,6 +155,10 @@ impl Shared {
     /// Whether a statement was prepared, since this was last taken, that changes the schema or statistics.
     pub(super) fn schema_changed(&self) -> bool {
         self.schema_changed.load(Relaxed)
+    }
+    /// What is in memory may be of a schema that was rolled back.
+    pub(super) fn doubt_schema(&self) {
+        self.schema_changed.store(true, Relaxed);
     }
     pub(super) fn take_schema_changed(&self) -> bool {
         self.schema_changed.swap(false, Relaxed)

@@ -18,13 +18,13 @@ use orama_proto::sql::{SqlCode, SqlError};
 use self::tokens::{Token, Tokens};
 use super::{Connection, Failure, Mode};
 
-/// Bytes of text that a statement may have when all is written out: SQLite needs some fifty times this in memory
-/// to compile it, and about a third of a second.
-pub(super) const EXPANDED_MAX: u64 = 4 << 20;
+/// Bytes of text that a statement may have when all is written out: SQLite needs some hundred times this in memory
+/// to compile it, and up to two seconds.
+pub(super) const EXPANDED_MAX: u64 = 1 << 20;
 
 /// The same of all views, triggers and tables of a database together: some statements compile them all (ALTER, a
 /// check of the file), and one change may set off many triggers.
-const EXPANDED_SCHEMA_MAX: u64 = 4 * EXPANDED_MAX;
+const EXPANDED_SCHEMA_MAX: u64 = 16 << 20;
 /// The same of a table whose generated columns are written out: reading them all has to fit into a program.
 const EXPANDED_TABLE_MAX: u64 = 512 << 10;
 /// Bytes of the texts of a schema: every connection parses and keeps them.
@@ -197,7 +197,7 @@ struct Body {
 }
 
 /// Definitions in each other; SQLite's parser gives up earlier.
-const NESTED_MAX: usize = 64;
+const NESTED_MAX: usize = 16;
 
 impl Body {
     fn new(sql: &[u8]) -> Self {
@@ -331,7 +331,12 @@ impl<'a> Weights<'a> {
                         Some(Some(weight)) => {
                             inside.insert(name.clone(), *weight);
                         }
-                        Some(None) => (),
+                        // It names itself, or (after `main.`) the view that it hides.
+                        Some(None) => {
+                            if let Some(weight) = self.outer.get(name.as_slice()) {
+                                inside.insert(name.clone(), *weight);
+                            }
+                        }
                         None if first => {
                             open.push(name);
                             wait = true;
@@ -346,7 +351,10 @@ impl<'a> Weights<'a> {
                 }
             }
             if !wait {
-                self.known.insert(top, Some(body.expanded(&inside)));
+                // Whoever names it may mean the view that it hides.
+                let hidden = self.outer.get(top).copied().unwrap_or(0);
+                let weight = body.expanded(&inside).saturating_add(hidden);
+                self.known.insert(top, Some(weight));
                 open.pop();
             }
         }

@@ -180,7 +180,10 @@ impl Databases {
                     let mut state = directory.state().clone();
                     state.generation = state.generation.max(generation);
                     let row = slot.info.lock().row(generation);
-                    directory.commit(Durable::Now, state, &[Change::Put(&id, row)])
+                    directory.commit(Durable::Now, state, &[Change::Put(&id, row)])?;
+                    // Before anybody who waits for the directory writes the old one's row again.
+                    self.table.put(&slot);
+                    Ok(())
                 });
                 Ok(named?)
             });
@@ -189,7 +192,6 @@ impl Databases {
             return Err(fault);
         }
         points::reached("copy named");
-        self.table.put(&slot);
         self.metrics.replaced.inc();
         if let (Some(old), Some(work)) = (&old, old_work.as_mut()) {
             // For a person to look at; it costs nothing but room, and that is bounded.

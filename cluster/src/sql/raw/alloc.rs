@@ -2,8 +2,9 @@
 //!
 //! A value is bounded (`SQLITE_LIMIT_LENGTH`), the number of values that a statement holds at a time
 //! is not: two thousand columns of a megabyte each are two gigabytes. What is smaller than
-//! [`LARGE`] is bounded by other limits (registers by columns and the text's length, page caches and
-//! sorts by `cache_size`, temporary files by [`super::scratch`]).
+//! [`LARGE`] is bounded only by other limits: registers by the text's length (some 20,000 values of just
+//! under [`LARGE`] fit into a statement, 2.8 GB), page caches and sorts by `cache_size`, temporary files
+//! by [`super::scratch`].
 //!
 //! For writes the bound has to be the same on every replica. So only large allocations inside of
 //! `sqlite3_step` count: none of them depends on what a connection has in its caches. A page cache's
@@ -240,11 +241,16 @@ pub(super) unsafe fn install() -> bool {
     answer == ffi::SQLITE_OK
 }
 
+/// Bytes of an allocation as `xSize` tells them afterwards.
+fn rounded(bytes: c_int) -> u64 {
+    u64::try_from(bytes).unwrap_or(0).next_multiple_of(8)
+}
+
 unsafe extern "C" fn malloc(bytes: c_int) -> *mut c_void {
     let Some(own) = OWN.get() else {
         return std::ptr::null_mut();
     };
-    let new = u64::try_from(bytes).unwrap_or(0);
+    let new = rounded(bytes);
     if !admit(0, new) {
         return std::ptr::null_mut();
     }
@@ -279,7 +285,7 @@ unsafe extern "C" fn realloc(at: *mut c_void, bytes: c_int) -> *mut c_void {
     };
     // SAFETY: SQLite gives what it got from `malloc` or `realloc`.
     let old = u64::try_from(unsafe { (own.size)(at) }).unwrap_or(0);
-    let new = u64::try_from(bytes).unwrap_or(0);
+    let new = rounded(bytes);
     if !admit(old, new) {
         return std::ptr::null_mut();
     }

@@ -194,3 +194,68 @@ fn the_hash_tells_different_effects_apart() {
     assert_ne!(hash("1, random()", 1), hash("1, random()", 2));
     assert_eq!(hash("1, 2", 1), hash("1, 2", 2));
 }
+
+/// What SQLite has in memory of statistics that were rolled back with an entry must not plan the
+/// entries before it when they are applied again.
+#[test]
+fn what_is_applied_again_knows_nothing_of_what_was_rolled_back() {
+    let rows = |a: &str, b: &str| {
+        format!(
+            "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 2000)
+             INSERT INTO t(a, b, c) SELECT {a}, {b}, (x * 7919) % 2003 FROM c"
+        )
+    };
+    let before = [
+        transaction(vec![
+            exec("CREATE TABLE t(id INTEGER PRIMARY KEY, a, b, c)"),
+            exec("CREATE INDEX ia ON t(a, c)"),
+            exec("CREATE INDEX ib ON t(b, c DESC)"),
+            exec("CREATE TABLE u(id INTEGER PRIMARY KEY, c)"),
+            exec("CREATE TABLE once(x UNIQUE)"),
+            exec("INSERT INTO once VALUES(1)"),
+        ]),
+        transaction(vec![exec(&rows("x % 1000", "1")), exec("ANALYZE")]),
+        transaction(vec![exec("UPDATE t SET a = 1, b = 1 WHERE id % 3 = 0")]),
+    ];
+    let together = [
+        transaction(vec![exec(
+            "INSERT INTO u(c) SELECT c FROM t WHERE a = 1 AND b = 1",
+        )]),
+        transaction(vec![
+            exec("UPDATE t SET a = 1, b = id % 1000 WHERE id % 3 <> 0"),
+            exec("ANALYZE"),
+        ]),
+        transaction(vec![exec("INSERT OR ROLLBACK INTO once VALUES(1)")]),
+        transaction(vec![exec(
+            "INSERT INTO u(c) SELECT c FROM t WHERE a = 1 AND b = 1",
+        )]),
+    ];
+    let run = |cut: usize| {
+        let mut db = Db::new();
+        let mut index = 0;
+        let all: Vec<&SqlTransaction> = before.iter().chain(&together).collect();
+        let (first, rest) = all.split_at(before.len());
+        for batch in first.chunks(1).chain(rest.chunks(cut)) {
+            let items: Vec<Item<'_>> = batch
+                .iter()
+                .map(|transaction| {
+                    index += 1;
+                    item(index, transaction)
+                })
+                .collect();
+            db.writer.apply(&items).unwrap();
+        }
+        let hash = db.writer.mark().hash;
+        drop(db.writer);
+        let conn = rusqlite::Connection::open(db.dir.path().join("a.db")).unwrap();
+        let mut statement = conn.prepare("SELECT c FROM u ORDER BY id").unwrap();
+        let rows = statement.query_map([], |row| row.get::<_, i64>(0)).unwrap();
+        let rows: Vec<i64> = rows.map(Result::unwrap).collect();
+        (hash, rows)
+    };
+    let apart = run(1);
+    assert!(apart.1.len() > 100);
+    for cut in [2, 3, 4] {
+        assert_eq!(run(cut), apart, "{cut} at a time");
+    }
+}

@@ -17,7 +17,7 @@ use orama_actors::errors;
 use orama_actors::sql::SqlCaller;
 use orama_cluster::SqlQuery;
 use orama_proto::limits::{SQL_BODY_MAX_BYTES, SQL_READ_MAX_SECS, SQL_WRITE_MAX_SECS};
-use orama_proto::sql::{OpDone, ReadOptions, Rows, SqlError, SqlHint, SqlOp, SqlOutcome};
+use orama_proto::sql::{OpDone, ReadOptions, Rows, SqlCode, SqlError, SqlHint, SqlOp, SqlOutcome};
 use orama_proto::{ApiError, ErrorCode, Namespace, Timestamp};
 use serde::Serialize;
 
@@ -152,6 +152,10 @@ impl Api {
         let ops = asked.ops()?;
         match self.execute(&call, ops).await? {
             SqlOutcome::Committed(done) => answers::committed(done, asked.return_results),
+            // Not the statements' doing: its namespace was just deleted.
+            SqlOutcome::RolledBack { error, .. } if error.code == SqlCode::Unavailable => {
+                Err(refused(error))
+            }
             SqlOutcome::RolledBack { failed, error, .. } => {
                 answers::rolled_back(failed, &told_to_clients(error), &call.request_id)
             }
