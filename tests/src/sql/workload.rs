@@ -217,7 +217,11 @@ impl Workload {
             8 => one(
                 "rename a table",
                 Done,
-                format!("ALTER TABLE {extra} RENAME TO {}", self.extra()),
+                // Another one's name would be taken more often than not.
+                format!(
+                    "ALTER TABLE {extra} RENAME TO renamed_{}",
+                    self.rng.below(100_000)
+                ),
                 vec![],
             ),
             9 => one("drop a table", Done, format!("DROP TABLE {extra}"), vec![]),
